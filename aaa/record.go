@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package aaa
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Authentic is Acct-Authentic (RFC 2866 section 5.6): who verified the subscriber.
+type Authentic uint8
+
+// Values of Authentic, with the numbers of RFC 2866.
+const (
+	AuthenticRADIUS Authentic = 1
+	AuthenticLocal  Authentic = 2
+	AuthenticRemote Authentic = 3 // another protocol, such as LDAP
+)
+
+// Status is Acct-Status-Type (RFC 2866 section 5.1): which event of a session a Record tells of.
+type Status uint8
+
+// Values of Status, with the numbers of RFC 2866.
+const (
+	StatusStart   Status = 1
+	StatusStop    Status = 2
+	StatusInterim Status = 3
+	StatusOn      Status = 7 // the server came up without tunnels: whatever ran before has ended
+	StatusOff     Status = 8
+)
+
+// Cause is Acct-Terminate-Cause (RFC 2866 section 5.10): why a session ended.
+type Cause uint8
+
+// Values of Cause, with the numbers of RFC 2866.
+const (
+	CauseUserRequest        Cause = 1  // TSP delete or reject
+	CauseLostCarrier        Cause = 2  // nothing heard for the keepalive's grace
+	CauseIdleTimeout        Cause = 4  // the subscriber's own idle timeout
+	CauseSessionTimeout     Cause = 5  // lifetime or the subscriber's session timeout
+	CauseAdminReset         Cause = 6  // an operator or a CoA Disconnect
+	CauseAdminReboot        Cause = 7  // clean shutdown that ends tunnels
+	CauseNASError           Cause = 9  // the datapath or the store failed
+	CauseNASRequest         Cause = 10 // ended by the server's own policy
+	CauseNASReboot          Cause = 11 // found gone after a crash or reboot
+	CausePortPreempted      Cause = 13 // replaced by a newer login
+	CauseServiceUnavailable Cause = 15
+	CauseUserError          Cause = 17
+)
+
+// Record is one accounting event of one session.
+type Record struct {
+	Status     Status
+	Session    string // unique for ever, printable ASCII, at most 64 octets
+	Subscriber Subscriber
+	Time       time.Time // when it happened, not when it is sent
+
+	// What the tunnel is; constant over a session.
+	TunnelID uint32
+	Encap    string // "v6udpv4" or "v6v4"
+	Client   netip.AddrPort
+	Server   netip.AddrPort
+	Endpoint netip.Addr
+	Prefix   netip.Prefix // invalid if none was delegated
+
+	// Interim and Stop only.
+	SessionTime time.Duration
+	Octets      Traffic // of the inner packets
+	Packets     Traffic
+	Cause       Cause // Stop only
+}
+
+// Traffic counts both directions, as accounting names them.
+type Traffic struct {
+	Input  uint64 // from the subscriber
+	Output uint64 // to the subscriber
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+// Package lease keeps who holds which endpoint address and prefix.
+//
+// A Pool is two ranges of the same size, one of endpoint addresses and one of delegated prefixes. A Lease is one index
+// into a pool; its endpoint, its prefix and its tunnel id follow by arithmetic (Pool.Endpoint, Pool.Prefix, Pool.ID). So
+// the datapath finds a tunnel from an inner address without a search, and a lease cannot contradict itself.
+//
+// Unlike the first sketch of the design there is no reserved id range for prefixes from outside the pools: a subscriber
+// with a static prefix of his own still holds one index, for the endpoint and the tunnel id, and the foreign prefix
+// stands beside it in the Lease. One kind of lease, one kind of id.
+package lease
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net/netip"
+	"time"
+)
+
+// Errors of a Store. They are wrapped with the pool and the owner.
+var (
+	ErrNoPool      = errors.New("no such pool")
+	ErrFull        = errors.New("pool exhausted")          // every index is leased, reserved or in quarantine
+	ErrTaken       = errors.New("held by somebody else")   // a wanted index or foreign prefix is another owner's
+	ErrLost        = errors.New("lease no longer held")    // the session is not the holder any more, or the lease ended
+	ErrUnavailable = errors.New("lease store unavailable") // nothing was changed as far as is known; try again later
+	ErrGrace       = errors.New("no new leases for now")   // after a failover only known owners are served for a while
+)
+
+// State of a lease.
+type State uint8
+
+// The states, in the order a lease goes through them.
+const (
+	Active   State = iota + 1 // held by Session until Expires
+	Idle                      // in quarantine until Expires, then free for anybody; its owner gets it back any time before that
+	Reserved                  // kept for Owner for ever, no session holds it now
+)
+
+// Store keeps the leases of a set of pools. All calls are atomic and durable: when one returns without error, its
+// effect survives the process. Calls may be repeated after an error: the same Request gives the same Lease.
+//
+// Implementations: Embedded (one server) and Redis (several). leasetest holds the suite that each passes.
+type Store interface {
+	// Acquire gives req.Owner his index in the pool (the one he had, as long as nobody else got it; else one never used;
+	// else the one longest idle, past its quarantine) and makes req.Session its holder in place of any other at once.
+	Acquire(ctx context.Context, req Request) (Lease, error)
+	// Extend moves the end of leases still held by the given sessions to ttl from now. lost are those that are not.
+	Extend(ctx context.Context, ttl time.Duration, holders ...Holder) (lost []Holder, err error)
+	// Release ends leases held by the given sessions: they become Idle or Reserved. One that is not held is no error.
+	Release(ctx context.Context, holders ...Holder) error
+	// Reserve keeps index for owner for ever (on) or no longer (off). ErrTaken if another owner holds or reserved it.
+	Reserve(ctx context.Context, pool string, index uint32, owner string, on bool) error
+	// All yields every lease there is, in any order. An error ends it. Leases that change meanwhile may be seen either way.
+	All(ctx context.Context) iter.Seq2[Lease, error]
+}
+
+// Request asks for a lease.
+type Request struct {
+	Pool    string
+	Owner   string // subscriber, with "#2", "#3"... for his further simultaneous sessions
+	Session string // the holder: a random id, also the fencing token
+	Node    string // the tunnel server
+	TTL     time.Duration
+	Index   uint32       // wanted index, 0: any. Index 0 of a pool is never leased (it may be a subnet-router anycast address).
+	Foreign netip.Prefix // a static prefix from outside every pool, to be held together with the index
+	Forget  bool         // the owner will not come back (anonymous): no stickiness, quarantine all the same
+}
+
+// Holder names a lease by who holds it.
+type Holder struct {
+	Pool    string
+	Index   uint32
+	Session string
+}
+
+// Lease is one index and who has it.
+type Lease struct {
+	Pool     string
+	Index    uint32
+	ID       uint32 // tunnel id: Pool.First + Index
+	Endpoint netip.Addr
+	Prefix   netip.Prefix // delegated prefix: the foreign one if there is one, else by arithmetic
+	Foreign  bool         // Prefix is from outside the pools
+	Owner    string
+	Session  string // "" unless Active
+	Node     string
+	State    State
+	Since    time.Time // when Session got it
+	Expires  time.Time // end of the lease (Active) or of the quarantine (Idle)
+}
