@@ -19,6 +19,9 @@ import (
 	"time"
 )
 
+// MaxData bounds Request.Data, in octets.
+const MaxData = 4096
+
 // Errors of a Store. They are wrapped with the pool and the owner.
 var (
 	ErrNoPool      = errors.New("no such pool")
@@ -46,6 +49,7 @@ const (
 type Store interface {
 	// Acquire gives req.Owner his index in the pool (the one he had, as long as nobody else got it; else one never used;
 	// else the one longest idle, past its quarantine) and makes req.Session its holder in place of any other at once.
+	// Asked again by the present holder it sets TTL, Node and Data anew and keeps Since.
 	Acquire(ctx context.Context, req Request) (Lease, error)
 	// Extend moves the end of leases still held by the given sessions to ttl from now. lost are those that are not.
 	Extend(ctx context.Context, ttl time.Duration, holders ...Holder) (lost []Holder, err error)
@@ -67,6 +71,7 @@ type Request struct {
 	Index   uint32       // wanted index, 0: any. Index 0 of a pool is never leased (it may be a subnet-router anycast address).
 	Foreign netip.Prefix // a static prefix from outside every pool, to be held together with the index
 	Forget  bool         // the owner will not come back (anonymous): no stickiness, quarantine all the same
+	Data    []byte       // what the holder wants to find again after a restart; opaque, at most MaxData octets
 }
 
 // Holder names a lease by who holds it.
@@ -90,4 +95,5 @@ type Lease struct {
 	State    State
 	Since    time.Time // when Session got it
 	Expires  time.Time // end of the lease (Active) or of the quarantine (Idle)
+	Data     []byte    // of the last Acquire; nil unless Active. Not to be changed by the reader.
 }
