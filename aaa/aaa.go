@@ -39,6 +39,9 @@ type Authenticator interface {
 
 // Accountant takes billing records. Account returns nil once the record is safe (on disk, for backends that deliver
 // over a network); an error means that the record was not taken and the service must not be given.
+//
+// Start and Stop are given once each a session. Only after a crash, where nobody can know whether the last one was taken,
+// it is given again with every field the same: equal Session and Status are one event, to be billed once.
 type Accountant interface {
 	Account(ctx context.Context, record Record) error
 }

@@ -51,13 +51,17 @@ type Store interface {
 	// else the one longest idle, past its quarantine) and makes req.Session its holder in place of any other at once.
 	// Asked again by the present holder it sets TTL, Node and Data anew and keeps Since.
 	Acquire(ctx context.Context, req Request) (Lease, error)
-	// Extend moves the end of leases still held by the given sessions to ttl from now. lost are those that are not.
+	// Extend moves the end of leases still held by the given sessions to ttl from now, and puts Holder.Data in place of the
+	// kept data where it is not nil. lost are those that are not held any more. A lease whose end has passed is still held
+	// as long as nobody else got its index: a broker that was away finds its sessions again.
 	Extend(ctx context.Context, ttl time.Duration, holders ...Holder) (lost []Holder, err error)
 	// Release ends leases held by the given sessions: they become Idle or Reserved. One that is not held is no error.
 	Release(ctx context.Context, holders ...Holder) error
 	// Reserve keeps index for owner for ever (on) or no longer (off). ErrTaken if another owner holds or reserved it.
 	Reserve(ctx context.Context, pool string, index uint32, owner string, on bool) error
 	// All yields every lease there is, in any order. An error ends it. Leases that change meanwhile may be seen either way.
+	// An Active lease past its end is yielded as such, with its Data (its broker still owes the Stop record), until somebody
+	// else gets the index or it is released.
 	All(ctx context.Context) iter.Seq2[Lease, error]
 }
 
@@ -79,6 +83,7 @@ type Holder struct {
 	Pool    string
 	Index   uint32
 	Session string
+	Data    []byte // Extend only: replaces what is kept with the lease; nil keeps it
 }
 
 // Lease is one index and who has it.
@@ -95,5 +100,5 @@ type Lease struct {
 	State    State
 	Since    time.Time // when Session got it
 	Expires  time.Time // end of the lease (Active) or of the quarantine (Idle)
-	Data     []byte    // of the last Acquire; nil unless Active. Not to be changed by the reader.
+	Data     []byte    // of the last Acquire or Extend; nil unless Active. Not to be changed by the reader.
 }
