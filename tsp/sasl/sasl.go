@@ -21,7 +21,3 @@ const (
 
 // ErrMalformed: the client's message is not one of this mechanism.
 var ErrMalformed = errors.New("malformed SASL message")
-
-// Credential is what a server-side mechanism collected. It is sealed: AnonymousCredential, PlainCredential,
-// DigestCredential and CramCredential are all there are.
-type Credential interface{ sealed() }
