@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -22,19 +23,20 @@ type Host struct {
 	Name      string // "natted"
 	Namespace string // with the prefix, "ee-natted", as `ip netns` shows it
 
-	tasks  chan task
+	starts chan start
 	handle netns.NsHandle
 	links  *netlink.Handle
 }
 
-type task struct {
-	do   func() error
+// start asks the host's thread to start a process.
+type start struct {
+	cmd  *exec.Cmd
 	done chan error
 }
 
 // newHost makes the namespace and brings its loopback up.
 func newHost(prefix, name string) (*Host, error) {
-	host := &Host{Name: name, Namespace: prefix + "-" + name, tasks: make(chan task)}
+	host := &Host{Name: name, Namespace: prefix + "-" + name, starts: make(chan start)}
 	ready := make(chan error)
 	go host.live(ready)
 	if err := <-ready; err != nil {
@@ -58,9 +60,9 @@ func newHost(prefix, name string) (*Host, error) {
 	return host, nil
 }
 
-// live makes the namespace and does in it what it is told. The thread is never given back to the runtime, since it is
-// in another namespace than the rest, and since children are to die with it (Pdeathsig is the thread's, not the
-// process's).
+// live makes the namespace and starts in it the processes it is told to. The thread is never given back to the runtime,
+// since it is in another namespace than the rest, and it lives as long as the host, since children are to die with the
+// host (Pdeathsig is about the thread that started them, not about its process).
 func (h *Host) live(ready chan<- error) {
 	runtime.LockOSThread()
 	handle, err := netns.NewNamed(h.Namespace)
@@ -69,34 +71,42 @@ func (h *Host) live(ready chan<- error) {
 	if err != nil {
 		return
 	}
-	for task := range h.tasks {
-		task.done <- task.do()
+	for start := range h.starts {
+		start.done <- start.cmd.Start()
 	}
 }
 
-// Do runs f on the host's thread: sockets it opens and processes it starts are the host's. f must not wait.
+// start starts a process that dies with the host.
+func (h *Host) start(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	done := make(chan error, 1)
+	h.starts <- start{cmd, done}
+	return <-done
+}
+
+// Do runs f in the host's namespace, on a thread of its own that ends with f: sockets that f opens are the host's.
 func (h *Host) Do(f func() error) error {
 	done := make(chan error, 1)
-	h.tasks <- task{f, done}
+	go func() {
+		runtime.LockOSThread()
+		if err := netns.Set(h.handle); err != nil {
+			done <- fmt.Errorf("%s: enter the namespace: %w", h.Name, err)
+			return
+		}
+		done <- f()
+	}()
 	return <-done
 }
 
 // close removes the namespace. Processes must have ended before.
 func (h *Host) close() {
-	close(h.tasks)
+	close(h.starts)
 	if h.links != nil {
 		h.links.Close()
 	}
 	// Nothing can be done about a failure here, and the next run with this prefix removes what is left.
 	_ = netns.DeleteNamed(h.Namespace)
 	_ = h.handle.Close()
-}
-
-// Command is a command to be run on the host with Run or Start.
-func (h *Host) Command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(name, args...)
-	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
-	return cmd
 }
 
 // Sysctl sets "net.ipv6.conf.all.forwarding=1" and the like.
@@ -140,13 +150,8 @@ func (h *Host) Connect(device string, peer *Host, peerDevice string) error {
 // likeWire makes a virtual cable behave as a real one: what goes over it is packets of the MTU with their checksums
 // filled in. Without it two namespaces pass each other unfinished packets, which XDP cannot forward.
 func (h *Host) likeWire(device string) error {
-	return h.Do(func() error {
-		out, err := h.Command("ethtool", "-K", device, "tx", "off", "tso", "off", "gro", "on").CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("%s: ethtool -K %s: %w: %s", h.Name, device, err, out)
-		}
-		return nil
-	})
+	_, err := h.Run(context.Background(), "ethtool", "-K", device, "tx", "off", "tso", "off", "gro", "on")
+	return err
 }
 
 // Up brings an interface up.

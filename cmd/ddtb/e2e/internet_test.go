@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -73,5 +74,42 @@ func TestRootInternetLeavesNothing(t *testing.T) {
 	}
 	if _, err := os.Stat(internet.Dir); !os.IsNotExist(err) {
 		t.Errorf("%s is left: %v", internet.Dir, err)
+	}
+}
+
+// The measuring flow counts what is lost, and only that.
+func TestRootFlow(t *testing.T) {
+	internet := raise(t)
+	for _, broken := range []bool{false, true} {
+		flow, err := StartFlow(internet.Open, netip.Addr{}, internet.Server, ServerIPv4)
+		must(t, err)
+		must(t, flow.Await(100, 10*time.Second))
+		if broken {
+			must(t, internet.Internet.Down("open"))
+			sent := flow.sent.Load()
+			must(t, Await(10*time.Second, func() error {
+				if now := flow.sent.Load(); now < sent+100 {
+					return fmt.Errorf("%d more sent", now-sent)
+				}
+				return nil
+			}))
+		}
+		sent, received, err := flow.Stop()
+		must(t, err)
+		if lost := sent - received; received < 100 || broken && lost < 99 || !broken && lost > 0 {
+			t.Errorf("broken %t: sent %d, received %d", broken, sent, received)
+		}
+	}
+}
+
+func TestRootTransfer(t *testing.T) {
+	internet := raise(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := Transfer(ctx, internet.Natted, internet.Server, ServerIPv4, 1<<20); err != nil {
+		t.Error(err)
+	}
+	if _, err := Transfer(ctx, internet.Server, internet.Natted, NattedIPv4, 1<<20); err == nil {
+		t.Error("a connection came through the NAT from outside")
 	}
 }

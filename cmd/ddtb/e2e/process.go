@@ -56,12 +56,12 @@ func (o *output) read() (text string, grown <-chan struct{}) {
 func (h *Host) Start(name string, args ...string) (*Process, error) {
 	process := &Process{
 		Name:   h.Name + " " + filepath.Base(name),
-		cmd:    h.Command(name, args...),
+		cmd:    exec.Command(name, args...),
 		output: newOutput(),
 		ended:  make(chan struct{}),
 	}
 	process.cmd.Stdout, process.cmd.Stderr = process.output, process.output
-	if err := h.Do(process.cmd.Start); err != nil {
+	if err := h.start(process.cmd); err != nil {
 		return nil, fmt.Errorf("%s: %w", process.Name, err)
 	}
 	go func() {

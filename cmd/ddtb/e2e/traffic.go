@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+)
+
+// Flow is a stream of numbered UDP datagrams that another host sends back: what it lost was lost on the way there or
+// back.
+type Flow struct {
+	client, server *net.UDPConn
+	stop, stopped  chan struct{}
+	sent, received atomic.Uint64
+}
+
+// flowInterval is the time between two datagrams of a Flow: 1,000 a second leave no hole a lost packet could hide in.
+const flowInterval = time.Millisecond
+
+// StartFlow sends from one host to an address of another, from the source address if it is valid, and returns when the
+// first answer came.
+func StartFlow(from *Host, source netip.Addr, to *Host, address netip.Addr) (*Flow, error) {
+	server, err := to.listenUDP(address)
+	if err != nil {
+		return nil, err
+	}
+	go echo(server)
+	client, err := from.dialUDP(source, server.LocalAddr().(*net.UDPAddr).AddrPort())
+	if err != nil {
+		return nil, errors.Join(err, server.Close())
+	}
+	flow := &Flow{client: client, server: server, stop: make(chan struct{}), stopped: make(chan struct{})}
+	go flow.receive()
+	go flow.send()
+	if err := flow.Await(1, 10*time.Second); err != nil {
+		_, _, _ = flow.Stop()
+		return nil, fmt.Errorf("flow from %s to %s: %w", from.Name, address, err)
+	}
+	return flow, nil
+}
+
+// Await waits until more answers have come than there were.
+func (f *Flow) Await(more uint64, timeout time.Duration) error {
+	wanted := f.received.Load() + more
+	return Await(timeout, func() error {
+		if got := f.received.Load(); got < wanted {
+			return fmt.Errorf("%d of %d answers came", got, wanted)
+		}
+		return nil
+	})
+}
+
+// Stop stops sending, waits for the last answers and says how many datagrams were sent and how many came back.
+func (f *Flow) Stop() (sent, received uint64, err error) {
+	close(f.stop)
+	<-f.stopped
+	sent = f.sent.Load()
+	// Those missing after that are lost, which the caller sees from the figures.
+	_ = f.Await(sent-f.received.Load(), 3*time.Second)
+	return sent, f.received.Load(), errors.Join(f.client.Close(), f.server.Close())
+}
+
+func (f *Flow) send() {
+	defer close(f.stopped)
+	pace := time.NewTicker(flowInterval)
+	defer pace.Stop()
+	datagram := make([]byte, 200)
+	for {
+		select {
+		case <-f.stop:
+			return
+		case <-pace.C:
+			binary.BigEndian.PutUint64(datagram, f.sent.Add(1))
+			_, _ = f.client.Write(datagram) // what is not sent is not answered, and counted as lost
+		}
+	}
+}
+
+// receive counts each answer once: a duplicate must not make up for a lost one.
+func (f *Flow) receive() {
+	seen := map[uint64]bool{}
+	datagram := make([]byte, 2048)
+	for {
+		n, err := f.client.Read(datagram)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil || n < 8 {
+			continue // an ICMP error, for a datagram that will be counted as lost
+		}
+		if number := binary.BigEndian.Uint64(datagram); !seen[number] {
+			seen[number] = true
+			f.received.Add(1)
+		}
+	}
+}
+
+// echo sends back what comes until the socket is closed.
+func echo(conn *net.UDPConn) {
+	datagram := make([]byte, 2048)
+	for {
+		n, from, err := conn.ReadFromUDPAddrPort(datagram)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err == nil {
+			_, _ = conn.WriteToUDPAddrPort(datagram[:n], from)
+		}
+	}
+}
+
+func (h *Host) listenUDP(address netip.Addr) (conn *net.UDPConn, err error) {
+	err = h.Do(func() error {
+		conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(address, 0)))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", h.Name, err)
+	}
+	return conn, nil
+}
+
+func (h *Host) dialUDP(source netip.Addr, to netip.AddrPort) (conn *net.UDPConn, err error) {
+	var local *net.UDPAddr
+	if source.IsValid() {
+		local = net.UDPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
+	}
+	err = h.Do(func() error {
+		conn, err = net.DialUDP("udp", local, net.UDPAddrFromAddrPort(to))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", h.Name, err)
+	}
+	return conn, nil
+}
+
+// Transfer copies size octets over TCP from one host to an address of another and compares what arrived. It gives the
+// time it took.
+func Transfer(ctx context.Context, from *Host, to *Host, address netip.Addr, size int) (time.Duration, error) {
+	var listener *net.TCPListener
+	err := to.Do(func() (err error) {
+		listener, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(address, 0)))
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", to.Name, err)
+	}
+	defer listener.Close()
+	deadline, _ := ctx.Deadline()
+	if err := listener.SetDeadline(deadline); err != nil {
+		return 0, err
+	}
+
+	data := make([]byte, size)
+	_, _ = rand.Read(data) // it never fails
+	begin := time.Now()
+	failed := make(chan error, 1)
+	go func() {
+		err := from.upload(ctx, listener.Addr().(*net.TCPAddr).AddrPort(), data)
+		if err != nil {
+			err = errors.Join(err, listener.Close()) // nobody will come any more
+		}
+		failed <- err
+	}()
+	arrived, err := download(listener, deadline)
+	if err = errors.Join(err, <-failed); err != nil {
+		return 0, fmt.Errorf("TCP from %s to %s: %w", from.Name, address, err)
+	}
+	if string(arrived) != string(data) {
+		return 0, fmt.Errorf("TCP from %s to %s: %d octets sent, %d other ones arrived", from.Name, address, size, len(arrived))
+	}
+	return time.Since(begin), nil
+}
+
+func (h *Host) upload(ctx context.Context, to netip.AddrPort, data []byte) error {
+	return h.Do(func() error {
+		var dialer net.Dialer
+		conn, err := dialer.DialContext(ctx, "tcp", to.String())
+		if err != nil {
+			return err
+		}
+		_, err = conn.Write(data)
+		return errors.Join(err, conn.Close())
+	})
+}
+
+func download(listener *net.TCPListener, deadline time.Time) ([]byte, error) {
+	conn, err := listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(conn)
+}
