@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"unsafe"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// End is one end of a veth pair: a device with its Ethernet and IP addresses.
+type End struct {
+	Space     *Space
+	Name      string // at most 15 octets
+	MAC       net.HardwareAddr
+	Addresses []netip.Prefix
+}
+
+// Join makes a veth pair between two namespaces (or within one), both ends up. Each end knows the other's addresses as
+// permanent neighbours, so that no measurement waits for one.
+func Join(a, b End) error {
+	pair := &netlink.Veth{
+		LinkAttrs:        netlink.LinkAttrs{Name: a.Name, HardwareAddr: a.MAC, Namespace: netlink.NsFd(a.Space.network)},
+		PeerName:         b.Name,
+		PeerHardwareAddr: b.MAC,
+		PeerNamespace:    netlink.NsFd(b.Space.network),
+	}
+	if err := a.Space.Netlink.LinkAdd(pair); err != nil {
+		return fmt.Errorf("veth pair %s, %s: %w", a.Name, b.Name, err)
+	}
+	return errors.Join(a.up(b), b.up(a))
+}
+
+func (e End) up(peer End) error {
+	device, err := e.Space.Netlink.LinkByName(e.Name)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", e.Name, err)
+	}
+	for _, address := range e.Addresses {
+		if err := e.Space.AddAddress(e.Name, address); err != nil {
+			return err
+		}
+	}
+	if err := e.Space.Netlink.LinkSetUp(device); err != nil {
+		return fmt.Errorf("bring up %s: %w", e.Name, err)
+	}
+	for _, address := range peer.Addresses {
+		if err := e.Space.AddNeighbour(e.Name, address.Addr(), peer.MAC); err != nil {
+			return err
+		}
+	}
+	// NAPI on both ends: without it a veth does not take frames that XDP redirects to it.
+	return e.Space.Offload(e.Name, map[Feature]bool{GRO: true})
+}
+
+// Index gives the ifindex of a device.
+func (s *Space) Index(device string) (int, error) {
+	found, err := s.Netlink.LinkByName(device)
+	if err != nil {
+		return 0, fmt.Errorf("find %s in %s: %w", device, s.Name, err)
+	}
+	return found.Attrs().Index, nil
+}
+
+// AddAddress gives a device an address, without duplicate address detection.
+func (s *Space) AddAddress(device string, address netip.Prefix) error {
+	found, err := s.Netlink.LinkByName(device)
+	if err != nil {
+		return fmt.Errorf("find %s in %s: %w", device, s.Name, err)
+	}
+	entry := &netlink.Addr{IPNet: ipNet(address)}
+	if address.Addr().Is6() {
+		entry.Flags = unix.IFA_F_NODAD
+	}
+	if err := s.Netlink.AddrReplace(found, entry); err != nil {
+		return fmt.Errorf("address %s on %s: %w", address, device, err)
+	}
+	return nil
+}
+
+// AddNeighbour makes a permanent neighbour entry.
+func (s *Space) AddNeighbour(device string, address netip.Addr, mac net.HardwareAddr) error {
+	index, err := s.Index(device)
+	if err != nil {
+		return err
+	}
+	entry := &netlink.Neigh{LinkIndex: index, State: netlink.NUD_PERMANENT, IP: address.AsSlice(), HardwareAddr: mac}
+	if err := s.Netlink.NeighSet(entry); err != nil {
+		return fmt.Errorf("neighbour %s on %s: %w", address, device, err)
+	}
+	return nil
+}
+
+// Route is one route to add.
+type Route struct {
+	To     netip.Prefix
+	Via    netip.Addr // gateway, if valid
+	Device string     // if not ""
+	Source netip.Addr // preferred source, if valid
+	Local  bool       // every address of To is the namespace's own
+	Table  int        // 0: main
+}
+
+// AddRoute adds a route.
+func (s *Space) AddRoute(route Route) error {
+	entry := &netlink.Route{Dst: ipNet(route.To), Table: route.Table}
+	if route.Via.IsValid() {
+		entry.Gw = route.Via.AsSlice()
+	}
+	if route.Source.IsValid() {
+		entry.Src = route.Source.AsSlice()
+	}
+	if route.Device != "" {
+		index, err := s.Index(route.Device)
+		if err != nil {
+			return err
+		}
+		entry.LinkIndex = index
+	}
+	if route.Local {
+		entry.Type, entry.Scope, entry.Table = unix.RTN_LOCAL, netlink.SCOPE_HOST, unix.RT_TABLE_LOCAL
+	}
+	if err := s.Netlink.RouteAdd(entry); err != nil {
+		return fmt.Errorf("route %s in %s: %w", route.To, s.Name, err)
+	}
+	return nil
+}
+
+// Feature is an offload of a device, by the number that turns it on and off (linux/ethtool.h).
+type Feature uint32
+
+// The offloads that matter to a measurement over veth.
+const (
+	TxChecksum Feature = 0x17 // ETHTOOL_STXCSUM
+	TSO        Feature = 0x1f // ETHTOOL_STSO
+	GRO        Feature = 0x2c // ETHTOOL_SGRO
+)
+
+// Offload turns offloads of a device on or off.
+func (s *Space) Offload(device string, features map[Feature]bool) error {
+	return s.Do(func() error {
+		socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("socket: %w", err)
+		}
+		defer unix.Close(socket)
+		for feature, on := range features {
+			if err := setFeature(socket, device, feature, on); err != nil {
+				return fmt.Errorf("ethtool %#x on %s: %w", uint32(feature), device, err)
+			}
+		}
+		return nil
+	})
+}
+
+// setFeature is the SIOCETHTOOL ioctl with a struct ethtool_value.
+func setFeature(socket int, device string, feature Feature, on bool) error {
+	value := struct{ command, data uint32 }{command: uint32(feature)}
+	if on {
+		value.data = 1
+	}
+	request := struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte
+	}{data: unsafe.Pointer(&value)}
+	if len(device) >= len(request.name) {
+		return os.ErrInvalid
+	}
+	copy(request.name[:], device)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(socket), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
