@@ -30,6 +30,7 @@ var (
 	ErrLost        = errors.New("lease no longer held")    // the session is not the holder any more, or the lease ended
 	ErrUnavailable = errors.New("lease store unavailable") // nothing was changed as far as is known; try again later
 	ErrGrace       = errors.New("no new leases for now")   // after a failover only known owners are served for a while
+	ErrInvalid     = errors.New("invalid lease request")   // it can never succeed: empty owner or session, index beyond the pool, ...
 )
 
 // State of a lease.
