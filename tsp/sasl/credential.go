@@ -2,6 +2,11 @@
 
 package sasl
 
+import (
+	"fmt"
+	"io"
+)
+
 // Credential is what a server-side mechanism collected. It is sealed: AnonymousCredential, PlainCredential,
 // DigestCredential and CramCredential are all there are. It prints without its secret, whatever the verb.
 type Credential interface {
@@ -51,8 +56,13 @@ func (AnonymousCredential) User() string { return "" }
 // User implements Credential.
 func (c PlainCredential) User() string { return c.Username }
 
-// User implements Credential.
-func (c DigestCredential) User() string { return c.Username }
+// User implements Credential; it is UTF-8 whatever the charset.
+func (c DigestCredential) User() string {
+	if c.UTF8 {
+		return c.Username
+	}
+	return fromLatin1(c.Username)
+}
 
 // User implements Credential.
 func (c CramCredential) User() string { return c.Username }
@@ -81,16 +91,25 @@ func (AnonymousCredential) String() string { return string(Anonymous) }
 func (c PlainCredential) String() string { return string(Plain) + " " + c.Username }
 
 // String names the credential, never its secret.
-func (c DigestCredential) String() string { return string(DigestMD5) + " " + c.Username }
+func (c DigestCredential) String() string { return string(DigestMD5) + " " + c.User() }
 
 // String names the credential, never its secret.
 func (c CramCredential) String() string { return string(CramMD5) + " " + c.Username }
 
-// GoString keeps %#v from printing the secret.
-func (c PlainCredential) GoString() string { return c.String() }
+// Format keeps every verb from printing the secret.
+func (c PlainCredential) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) }
 
-// GoString keeps %#v from printing the secret.
-func (c DigestCredential) GoString() string { return c.String() }
+// Format keeps every verb from printing the secret.
+func (c DigestCredential) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) }
 
-// GoString keeps %#v from printing the secret.
-func (c CramCredential) GoString() string { return c.String() }
+// Format keeps every verb from printing the secret.
+func (c CramCredential) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) }
+
+// MarshalText keeps encoders from writing the secret.
+func (c PlainCredential) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// MarshalText keeps encoders from writing the secret.
+func (c DigestCredential) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// MarshalText keeps encoders from writing the secret.
+func (c CramCredential) MarshalText() ([]byte, error) { return []byte(c.String()), nil }

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package sasl
+
+import "fmt"
+
+// ANONYMOUS in TSP carries no message at all (RFC 5572 figure 11): naming the mechanism is the whole login.
+
+type anonymousServer struct{}
+
+func (anonymousServer) Next(response []byte) ([]byte, Credential, error) {
+	if len(response) > 0 {
+		return nil, nil, fmt.Errorf("%w: ANONYMOUS carries none", ErrMalformed)
+	}
+	return nil, AnonymousCredential{}, nil
+}
+
+func (anonymousServer) Success(string) []byte { return nil }
+
+type anonymousClient struct{}
+
+func (anonymousClient) First() bool { return false }
+
+func (anonymousClient) Next([]byte) ([]byte, error) {
+	return nil, fmt.Errorf("%w: challenge to ANONYMOUS", ErrMalformed)
+}
+
+func (anonymousClient) Done() bool { return true }

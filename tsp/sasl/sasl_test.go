@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package sasl
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+)
+
+const realm = "isp.example"
+
+// verify is what a backend does: it knows the passwords.
+func verify(t *testing.T, credential Credential, password string) (ok bool, proof string) {
+	t.Helper()
+	switch c := credential.(type) {
+	case AnonymousCredential:
+		return true, ""
+	case PlainCredential:
+		return c.Password == password, ""
+	case DigestCredential:
+		response, rspauth := NewHA1(c.User(), c.Realm, password).Proofs(c)
+		return c.Response == response, rspauth
+	case CramCredential:
+		return c.Response == CramResponse(password, c.Challenge), ""
+	}
+	t.Fatalf("unknown credential %T", credential)
+	return false, ""
+}
+
+// talk runs both sides of a mechanism against each other, and tells what the server collected and what the client made of the proof.
+func talk(t *testing.T, mechanism Mechanism, identity Identity, password string) (Credential, bool, error) {
+	t.Helper()
+	server, err := NewServer(mechanism, realm, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := NewClient(mechanism, identity, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	challenge, credential, err := server.Next(nil)
+	for rounds := 0; err == nil && credential == nil; rounds++ {
+		if rounds > 3 {
+			t.Fatal("no end")
+		}
+		if client.First() != (len(challenge) == 0) {
+			t.Fatalf("client.First() = %v, challenge %q", client.First(), challenge)
+		}
+		var response []byte
+		if response, err = client.Next(challenge); err != nil {
+			return nil, false, err
+		}
+		challenge, credential, err = server.Next(response)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	ok, proof := verify(t, credential, password)
+	if final := server.Success(proof); len(final) > 0 {
+		if client.Done() {
+			t.Error("client is done before the server proved itself")
+		}
+		if _, err := client.Next(final); err != nil {
+			return credential, ok, err
+		}
+	}
+	if !client.Done() {
+		t.Error("client is not done at the end")
+	}
+	return credential, ok, nil
+}
+
+func TestMechanisms(t *testing.T) {
+	identities := []Identity{
+		{User: "alice", Password: "s3cret pw", Host: "192.0.2.1"},
+		{User: `we"ird\us er`, Password: `pä"ss\w%{x} ',=`, Host: "broker.isp.example:3653"},
+		{User: "müller", Password: "geheimß", Host: "[2001:db8::1]"}, // all of it ISO 8859-1
+		{User: "Жанна", Password: "日本", Host: "h"},                   // none of it
+	}
+	for _, mechanism := range []Mechanism{Anonymous, Plain, DigestMD5, CramMD5} {
+		for _, identity := range identities {
+			t.Run(fmt.Sprintf("%s/%s", mechanism, identity.User), func(t *testing.T) {
+				credential, ok, err := talk(t, mechanism, identity, identity.Password)
+				if err != nil || !ok {
+					t.Fatalf("ok %v, error %v", ok, err)
+				}
+				if credential.Mechanism() != mechanism {
+					t.Errorf("credential of %s", credential.Mechanism())
+				}
+				if mechanism == Anonymous {
+					return
+				}
+				if credential.User() != identity.User {
+					t.Errorf("user %q", credential.User())
+				}
+				if _, ok, err = talk(t, mechanism, identity, "another"); ok {
+					t.Error("wrong password accepted")
+				}
+				if mechanism == DigestMD5 && !errors.Is(err, ErrProof) {
+					t.Errorf("client took the proof of a server with another password: %v", err)
+				}
+			})
+		}
+	}
+}
+
+func TestUnknownMechanism(t *testing.T) {
+	if _, err := NewServer("PASSDSS-3DES-1", realm, rand.Reader); !errors.Is(err, ErrUnknownMechanism) {
+		t.Error(err)
+	}
+	if _, err := NewClient("", Identity{}, rand.Reader); !errors.Is(err, ErrUnknownMechanism) {
+		t.Error(err)
+	}
+}
+
+// TestRFC5572Figure12 recomputes the only DIGEST-MD5 exchange the RFC prints. Its password is "password".
+func TestRFC5572Figure12(t *testing.T) {
+	const response = `charset=utf8,username="username1",realm="hexos",nonce="1113908968",nc=00000001,cnonce="1113923311",` +
+		`digest-uri="tsp/hexos",response=f8e42b3c50c59771853f6274fcffd1ca,qop=auth`
+	server := digestServer{realm: "hexos", nonce: "1113908968"}
+	_, credential, err := server.Next(encode(response))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := DigestCredential{Username: "username1", Realm: "hexos", Nonce: "1113908968", CNonce: "1113923311", NC: "00000001",
+		QOP: "auth", URI: "tsp/hexos", Response: "f8e42b3c50c59771853f6274fcffd1ca", UTF8: true}
+	if credential != want {
+		t.Errorf("%#v", credential)
+	}
+	ok, proof := verify(t, credential, "password")
+	if !ok || proof != "70d5cabc9235568be380ba2c907381fe" {
+		t.Errorf("ok %v, rspauth %s", ok, proof)
+	}
+
+	client := &digestClient{identity: Identity{User: "username1", Password: "password", Host: "hexos"}, cnonce: "1113923311"}
+	answer, err := client.Next(encode("realm=hexos,nonce=1113908968,qop=auth,algorithm=md5-sess,charset=utf8"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _ := decode(answer)
+	if got, err := parseDigestResponse(string(token)); err != nil || got != want {
+		t.Errorf("client answers %s: %v", token, err)
+	}
+	if _, err := client.Next(encode("rspauth=70d5cabc9235568be380ba2c907381fe")); err != nil || !client.Done() {
+		t.Error("rspauth of the RFC refused:", err)
+	}
+}
+
+// TestRFC2195 is the example of RFC 2195 section 2.
+func TestRFC2195(t *testing.T) {
+	client, _ := NewClient(CramMD5, Identity{User: "tim", Password: "tanstaaftanstaaf"}, rand.Reader)
+	response, err := client.Next([]byte("PDE4OTYuNjk3MTcwOTUyQHBvc3RvZmZpY2UucmVzdG9uLm1jaS5uZXQ+"))
+	if err != nil || string(response) != "dGltIGI5MTNhNjAyYzdlZGE3YTQ5NWI0ZTZlNzMzNGQzODkw" {
+		t.Errorf("%s %v", response, err)
+	}
+}
+
+// TestHA1Charset: RFC 2831 section 2.1.2.1 hashes what fits as ISO 8859-1, each value for itself.
+func TestHA1Charset(t *testing.T) {
+	for _, test := range []struct{ user, realm, password, hashed string }{
+		{"u", "r", "p", "u:r:p"},
+		{"ü", "é", "ß", "\xfc:\xe9:\xdf"},
+		{"Ж", "é", "日", "Ж:\xe9:日"},
+	} {
+		if got, want := NewHA1(test.user, test.realm, test.password), hexMD5(test.hashed); fmt.Sprintf("%x", got[:]) != want {
+			t.Errorf("%q: %x, want %s", test, got[:], want)
+		}
+	}
+}
+
+// TestDigestLatin1 is a client that knows no UTF-8: no charset directive, octets of ISO 8859-1.
+func TestDigestLatin1(t *testing.T) {
+	client := &digestClient{identity: Identity{User: "müller", Password: "ß", Host: "h"}, cnonce: "123456789"}
+	answer, err := client.Next(encode(`realm="` + realm + `",nonce="n"`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, credential, err := digestServer{realm: realm, nonce: "n"}.Next(answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := credential.(DigestCredential)
+	if c.UTF8 || c.Username != "m\xfcller" || c.User() != "müller" {
+		t.Errorf("%v %q", c.UTF8, c.Username)
+	}
+	if ok, _ := verify(t, c, "ß"); !ok {
+		t.Error("login refused")
+	}
+	client = &digestClient{identity: Identity{User: "Жанна", Password: "x", Host: "h"}, cnonce: "1"}
+	if _, err := client.Next(encode(`realm="r",nonce="n"`)); !errors.Is(err, ErrMalformed) {
+		t.Error("a name that cannot be written was sent:", err)
+	}
+}
+
+func TestPlainForms(t *testing.T) {
+	want := PlainCredential{Username: "alice", Password: "s3cret pw"}
+	for _, message := range []string{
+		"\x00alice\x00s3cret pw",     // RFC 4616, raw
+		"\x00\x00alice\x00s3cret pw", // behind the NUL that ends AUTHENTICATE PLAIN
+		base64.StdEncoding.EncodeToString([]byte("\x00alice\x00s3cret pw")),
+		" " + base64.StdEncoding.EncodeToString([]byte("\x00alice\x00s3cret pw")) + " ",
+	} {
+		_, got, err := plainServer{}.Next([]byte(message))
+		if err != nil || got != want {
+			t.Errorf("%q: %v %v", message, got, err)
+		}
+	}
+	_, got, err := plainServer{}.Next([]byte("other\x00m\xfcller\x00\xdf"))
+	if err != nil || got != (PlainCredential{AuthzID: "other", Username: "müller", Password: "ß"}) {
+		t.Errorf("%v %v", got, err)
+	}
+}
+
+func TestMalformed(t *testing.T) {
+	good := `charset=utf-8,username="u",realm="isp.example",nonce="n",nc=00000001,cnonce="c",digest-uri="tsp/h",` +
+		`response=f8e42b3c50c59771853f6274fcffd1ca,qop=auth`
+	replace := func(old, new string) string {
+		if !strings.Contains(good, old) {
+			t.Fatal(old)
+		}
+		return string(encode(strings.Replace(good, old, new, 1)))
+	}
+	digest, cram := digestServer{realm: realm, nonce: "n"}, cramServer{challenge: "<n@r>"}
+	if _, _, err := digest.Next(encode(good)); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		server   Server
+		response string
+	}{
+		"anonymous with message":   {anonymousServer{}, "trace"},
+		"plain empty":              {plainServer{}, ""},
+		"plain two fields":         {plainServer{}, "alice\x00pw"},
+		"plain four fields":        {plainServer{}, "a\x00b\x00c\x00d"},
+		"plain no name":            {plainServer{}, "\x00\x00pw"},
+		"plain no password":        {plainServer{}, "\x00alice\x00"},
+		"plain long":               {plainServer{}, "\x00" + strings.Repeat("a", 256) + "\x00pw"},
+		"plain control character":  {plainServer{}, "\x00al\nice\x00pw"},
+		"plain bad base64":         {plainServer{}, "!!!"},
+		"cram bad base64":          {cram, "\x00x"},
+		"cram no blank":            {cram, string(encode("alice"))},
+		"cram no name":             {cram, string(encode(" b913a602c7eda7a495b4e6e7334d3890"))},
+		"cram short":               {cram, string(encode("alice b913a602c7eda7a495b4e6e7334d38"))},
+		"cram not hex":             {cram, string(encode("alice g913a602c7eda7a495b4e6e7334d3890"))},
+		"cram long name":           {cram, string(encode(strings.Repeat("a", 256) + " b913a602c7eda7a495b4e6e7334d3890"))},
+		"digest bad base64":        {digest, "===="},
+		"digest empty":             {digest, ""},
+		"digest other nonce":       {digest, replace(`nonce="n"`, `nonce="m"`)},
+		"digest other realm":       {digest, replace(`isp.example`, `other`)},
+		"digest no cnonce":         {digest, replace(`cnonce="c",`, ``)},
+		"digest nonce count":       {digest, replace(`00000001`, `00000002`)},
+		"digest qop":               {digest, replace(`qop=auth`, `qop=auth-int`)},
+		"digest other service":     {digest, replace(`tsp/h`, `imap/h`)},
+		"digest no host":           {digest, replace(`tsp/h`, `tsp`)},
+		"digest charset":           {digest, replace(`utf-8`, `koi8-r`)},
+		"digest twice":             {digest, replace(`qop=auth`, `qop=auth,username="v"`)},
+		"digest charset twice":     {digest, replace(`qop=auth`, `charset=utf-8`)},
+		"digest open quote":        {digest, replace(`"c"`, `"c`)},
+		"digest quote escape":      {digest, string(encode(good + `,x="\`))},
+		"digest behind quote":      {digest, replace(`"c"`, `"c"d`)},
+		"digest half quoted":       {digest, replace(`"c"`, `c"d"`)},
+		"digest no value":          {digest, replace(`"c"`, ``)},
+		"digest no name":           {digest, replace(`cnonce`, ``)},
+		"digest no equals":         {digest, replace(`cnonce="c"`, `cnonce`)},
+		"digest response length":   {digest, replace(`f8e4`, ``)},
+		"digest response not hex":  {digest, replace(`f8e4`, `x8e4`)},
+		"digest user not UTF-8":    {digest, replace(`"u"`, "\"\xff\"")},
+		"digest user control":      {digest, replace(`"u"`, "\"a\nb\"")},
+		"digest user too long":     {digest, replace(`"u"`, `"`+strings.Repeat("u", 256)+`"`)},
+		"digest directive in name": {digest, replace(`cnonce="c"`, `"cnonce"=c`)},
+	} {
+		if _, c, err := test.server.Next([]byte(test.response)); !errors.Is(err, ErrMalformed) || c != nil && err == nil {
+			t.Errorf("%s: %v %v", name, c, err)
+		}
+	}
+}
+
+func TestDigestLenient(t *testing.T) {
+	server := digestServer{realm: realm, nonce: "n"}
+	_, credential, err := server.Next(encode(` , CHARSET = utf-8 ,,username="a\"b" , realm=isp.example,nonce=n,nc=00000001,cnonce=123456789,` +
+		`digest-uri="TSP/h:3653",response=F8E42B3C50C59771853F6274FCFFD1CA,maxbuf=1,`))
+	want := DigestCredential{Username: `a"b`, Realm: realm, Nonce: "n", CNonce: "123456789", NC: "00000001", QOP: "auth",
+		URI: "TSP/h:3653", Response: "f8e42b3c50c59771853f6274fcffd1ca", UTF8: true}
+	if err != nil || credential != want {
+		t.Errorf("%+v: %v", credential, err)
+	}
+}
+
+func TestClientChallenges(t *testing.T) {
+	for name, test := range map[string]struct {
+		mechanism  Mechanism
+		challenges []string
+		want       error
+	}{
+		"anonymous":             {Anonymous, []string{"x"}, ErrMalformed},
+		"plain challenged":      {Plain, []string{"x"}, ErrMalformed},
+		"plain twice":           {Plain, []string{"", ""}, ErrMalformed},
+		"cram empty":            {CramMD5, []string{""}, ErrMalformed},
+		"cram not base64":       {CramMD5, []string{"!"}, ErrMalformed},
+		"cram twice":            {CramMD5, []string{"PD4=", "PD4="}, ErrMalformed},
+		"digest not base64":     {DigestMD5, []string{"!"}, ErrMalformed},
+		"digest no nonce":       {DigestMD5, []string{string(encode(`realm="r"`))}, ErrMalformed},
+		"digest two nonces":     {DigestMD5, []string{string(encode(`nonce="r",nonce="s"`))}, ErrMalformed},
+		"digest algorithm":      {DigestMD5, []string{string(encode(`nonce="r",algorithm=sha`))}, ErrMalformed},
+		"digest qop":            {DigestMD5, []string{string(encode(`nonce="r",qop="auth-int"`))}, ErrMalformed},
+		"digest charset":        {DigestMD5, []string{string(encode(`nonce="r",charset=x`))}, ErrMalformed},
+		"digest two realms":     {DigestMD5, []string{string(encode(`realm="a",realm="b",nonce="r",qop="auth-int, auth"`))}, nil},
+		"digest no proof":       {DigestMD5, []string{string(encode(`nonce="r"`)), string(encode(`x=y`))}, ErrProof},
+		"digest wrong proof":    {DigestMD5, []string{string(encode(`nonce="r"`)), string(encode(`rspauth=00`))}, ErrProof},
+		"digest proof unclosed": {DigestMD5, []string{string(encode(`nonce="r"`)), string(encode(`rspauth="00`))}, ErrMalformed},
+	} {
+		client, err := NewClient(test.mechanism, Identity{User: "u", Password: "p", Host: "h"}, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, challenge := range test.challenges {
+			_, err = client.Next([]byte(challenge))
+		}
+		if !errors.Is(err, test.want) {
+			t.Errorf("%s: %v, want %v", name, err, test.want)
+		}
+	}
+}
+
+func TestNonces(t *testing.T) {
+	seen := map[string]bool{}
+	for range 1000 {
+		nonce, err := newNonce(rand.Reader)
+		if err != nil || len(nonce) != 16 || seen[nonce] || strings.ContainsAny(nonce, `,="\`) {
+			t.Fatalf("%q %v", nonce, err)
+		}
+		seen[nonce] = true
+	}
+	for _, mechanism := range []Mechanism{DigestMD5, CramMD5} {
+		if _, err := NewServer(mechanism, realm, strings.NewReader("short")); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%s without chance: %v", mechanism, err)
+		}
+	}
+	if _, err := NewClient(DigestMD5, Identity{}, strings.NewReader("")); !errors.Is(err, io.EOF) {
+		t.Errorf("client without chance: %v", err)
+	}
+}
+
+func TestValidateRealm(t *testing.T) {
+	for realm, ok := range map[string]bool{
+		"isp.example": true, "réalm": true, strings.Repeat("r", MaxRealm): true,
+		"": false, "a,b": false, `a"b`: false, `a\b`: false, "a\nb": false, "\xff": false, strings.Repeat("r", MaxRealm+1): false,
+	} {
+		err := ValidateRealm(realm)
+		if (err == nil) != ok || err != nil && !errors.Is(err, ErrRealm) {
+			t.Errorf("%q: %v", realm, err)
+		}
+		for _, mechanism := range []Mechanism{DigestMD5, CramMD5} {
+			if _, err := NewServer(mechanism, realm, rand.Reader); (err == nil) != ok {
+				t.Errorf("%s with realm %q: %v", mechanism, realm, err)
+			}
+		}
+	}
+}
+
+// TestSecretsStayInside prints credentials in every way there is.
+func TestSecretsStayInside(t *testing.T) {
+	const secret = "5ec2e7"
+	for _, credential := range []Credential{
+		PlainCredential{Username: "alice", Password: secret},
+		DigestCredential{Username: "alice", Response: secret, UTF8: true},
+		CramCredential{Username: "alice", Response: secret},
+	} {
+		encoded, err := json.Marshal(credential)
+		if err != nil {
+			t.Fatal(err)
+		}
+		printed := string(encoded) + fmt.Sprintf("%v %+v %#v %s %q %x %d %T", credential, credential, credential, credential, credential,
+			credential, credential, credential) + fmt.Sprint(credential, []Credential{credential}, struct{ C Credential }{credential})
+		if strings.Contains(printed, secret) || strings.Contains(printed, fmt.Sprintf("%x", secret)) {
+			t.Errorf("secret in %s", printed)
+		}
+		if !strings.Contains(printed, "alice") {
+			t.Errorf("no name in %s", printed)
+		}
+	}
+	ha1 := NewHA1("u", "r", "p")
+	if printed := fmt.Sprintf("%v %x %d", ha1, ha1, ha1); strings.Contains(printed, fmt.Sprintf("%x", ha1[:2])) {
+		t.Errorf("HA1 in %s", printed)
+	}
+	if printed := fmt.Sprint(AnonymousCredential{}, AnonymousCredential{}.User()); printed != "ANONYMOUS" {
+		t.Errorf("%q", printed)
+	}
+}
