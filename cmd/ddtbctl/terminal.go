@@ -3,12 +3,9 @@
 package main
 
 import (
-	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -36,19 +33,4 @@ func terminalOf(in, out, errs *os.File) terminal {
 		}
 	}
 	return t
-}
-
-// maxLine bounds a password read from standard input, in octets.
-const maxLine = 4096
-
-// line reads one line of standard input, without its end.
-func (t terminal) line() (string, error) {
-	text, err := bufio.NewReader(io.LimitReader(t.in, maxLine)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", err
-	}
-	if len(text) == maxLine {
-		return "", fmt.Errorf("a line of %d octets or more", maxLine)
-	}
-	return strings.TrimRight(text, "\r\n"), nil
 }

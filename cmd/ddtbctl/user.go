@@ -21,7 +21,7 @@ func (t *tool) userCommand() *cobra.Command {
 nothing can be changed while it is down.
 
 A password is never given on the command line, where others could see it. It is asked for on the terminal, read as one
-line from standard input with --password-stdin, or made up and printed once with --generate.`,
+line from standard input (--password-stdin) or a file (--password-file), or made up and printed once (--generate).`,
 	}, t.userAddCommand(), t.userPasswdCommand(), t.userListCommand(), t.userShowCommand(),
 		t.userSwitchCommand("disable", "Keep a user from logging in", true),
 		t.userSwitchCommand("enable", "Let a user log in again", false),
