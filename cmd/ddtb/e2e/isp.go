@@ -167,6 +167,16 @@ func List[T any](i *ISP, args ...string) ([]T, error) {
 	}
 }
 
+// AddUser makes an account that can log in by every mechanism.
+func (i *ISP) AddUser(name, password string) error {
+	file := filepath.Join(i.Dir, "password")
+	if err := os.WriteFile(file, []byte(password+"\n"), 0o600); err != nil {
+		return err
+	}
+	_, err := i.Ctl("user", "add", name, "--password-file", file)
+	return err
+}
+
 // Session waits until a user has exactly one active session, and gives it.
 func (i *ISP) Session(user string) (control.Session, error) {
 	var found control.Session
@@ -185,11 +195,16 @@ func (i *ISP) Session(user string) (control.Session, error) {
 }
 
 // Gone waits until a user has no session.
-func (i *ISP) Gone(user string) error {
+func (i *ISP) Gone(user string) error { return i.none("--user", user) }
+
+// Empty waits until there is no session at all.
+func (i *ISP) Empty() error { return i.none() }
+
+func (i *ISP) none(filter ...string) error {
 	return Await(patience, func() error {
-		sessions, err := List[control.Session](i, "session", "list", "--user", user)
+		sessions, err := List[control.Session](i, append([]string{"session", "list"}, filter...)...)
 		if err == nil && len(sessions) > 0 {
-			err = fmt.Errorf("%s still has sessions %+v", user, sessions)
+			err = fmt.Errorf("there are sessions: %+v", sessions)
 		}
 		return err
 	})
