@@ -160,10 +160,7 @@ func (s *session) Create(ctx context.Context, request tsp.Request) (tsp.Offer, e
 	}
 	offer := b.Offer
 	offer.Type, offer.Keepalive, offer.DNS = request.Type, request.Keepalive, request.DNS
-	offer.ClientIPv6 = b.Endpoint
-	for range index {
-		offer.ClientIPv6 = offer.ClientIPv6.Next()
-	}
+	offer.ClientIPv6 = nth(netip.PrefixFrom(b.Endpoint, 128), index).Addr()
 	if request.Router && b.Prefix.IsValid() {
 		if request.PrefixLen != 0 && request.PrefixLen != b.Prefix.Bits() {
 			return tsp.Offer{}, &tsp.StatusError{Code: tsp.StatusPrefixLength}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	"ddtb/tsp"
 )
@@ -19,7 +20,8 @@ type Server struct {
 	stop func()
 }
 
-// NewServer starts a server on 127.0.0.1 and stops it at the end of the test. Sockets in config are ignored.
+// NewServer starts a server on 127.0.0.1 and stops it at the end of the test. Sockets in config are ignored; dialogues left open are
+// not waited for long unless Limits.Drain says so.
 func NewServer(tb testing.TB, config tsp.ServerConfig) *Server {
 	tb.Helper()
 	return NewServerAt(tb, "127.0.0.1", config)
@@ -29,6 +31,9 @@ func NewServer(tb testing.TB, config tsp.ServerConfig) *Server {
 func NewServerAt(tb testing.TB, address string, config tsp.ServerConfig) *Server {
 	tb.Helper()
 	udp, tcp := listen(tb, address)
+	if config.Limits.Drain == 0 {
+		config.Limits.Drain = 50 * time.Millisecond
+	}
 	config.UDP, config.TCP = []*net.UDPConn{udp}, []net.Listener{tcp}
 	server, err := tsp.NewServer(config)
 	if err != nil {
