@@ -101,6 +101,9 @@ func (d *daemon) openBroker(ctx context.Context, c config.Config, registry *prom
 	if d.dp, err = driver.open(c.Datapath, d.log); err != nil {
 		return deps, fmt.Errorf("datapath: %w", err)
 	}
+	if c.Datapath.Driver == "null" {
+		d.log.Warn().Msg("datapath.driver is null: sessions are kept, no packet is moved")
+	}
 	d.remove = driver.remove
 	d.closers = append(d.closers, d.dp.Close)
 	if err := d.dp.Configure(ctx, datapathConfig(c)); err != nil {
