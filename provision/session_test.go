@@ -201,7 +201,7 @@ func TestManyLoginsOfOneSubscriberAtOnce(t *testing.T) {
 	w := start(t, testConfig())
 	var wait sync.WaitGroup
 	var mu sync.Mutex
-	var all []Session
+	all := []Session{w.login(request("alice", client(100, 1)))}
 	for n := range 16 {
 		wait.Go(func() {
 			for port := range uint16(8) {

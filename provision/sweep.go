@@ -133,6 +133,7 @@ func (b *Broker) look(ctx context.Context, s *settings) (due, error) {
 func (b *Broker) lookAt(s *settings, states []datapath.State, found *due) {
 	now := b.now()
 	renew := uint32(time.UnixMilli(now).Add(s.LeaseTTL / 2).Unix())
+	var gained datapath.Counters
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i := range states {
@@ -144,7 +145,7 @@ func (b *Broker) lookAt(s *settings, states []datapath.State, found *due) {
 			}
 			continue // else it is being set up or replaced just now
 		}
-		b.metrics.traffic(grown(e.raw, state.Counters))
+		gained = plus(gained, grown(e.raw, state.Counters))
 		e.raw = state.Counters
 		e.seen = max(e.seen, state.LastSeen.UnixMilli())
 		e.sweep = b.sweeps.round
@@ -161,6 +162,7 @@ func (b *Broker) lookAt(s *settings, states []datapath.State, found *due) {
 			found.extend = append(found.extend, e)
 		}
 	}
+	b.metrics.traffic(gained)
 }
 
 // over says why a session has to end now, 0 if it has not.
