@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -26,7 +27,7 @@ import (
 
 // TestClientFact has a subtest for every number of clients.md.
 func TestClientFact(t *testing.T) {
-	for i, fact := range []struct {
+	facts := []struct {
 		name string
 		test func(*testing.T)
 	}{
@@ -58,7 +59,15 @@ func TestClientFact(t *testing.T) {
 		{"prefix apart", factPrefix},
 		{"redirection", factRedirection},
 		{"echo request", factEcho},
-	} {
+	}
+	text, err := os.ReadFile("clients.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(regexp.MustCompile(`(?m)^\d+\. `).FindAll(text, -1)); n != len(facts) {
+		t.Errorf("%d facts, %d tests", n, len(facts))
+	}
+	for i, fact := range facts {
 		t.Run(fmt.Sprintf("%02d %s", i+1, fact.name), func(t *testing.T) {
 			t.Parallel()
 			fact.test(t)
