@@ -146,7 +146,7 @@ type Lease struct {
 
 // Reservation keeps an index for a user.
 type Reservation struct {
-	User string `json:"user"`
+	User string `json:"user"` // as Lease.User
 }
 
 // User is a local account, without its secrets.
