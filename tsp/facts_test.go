@@ -446,7 +446,6 @@ func factFigure12(t *testing.T) {
 // factCutHash finds a user whose hash has a NUL octet, logs him in at every version, and sees what those clients send at 2.0.0 refused.
 func factCutHash(t *testing.T) {
 	backend := tsptest.NewBackend()
-	server, _ := serve(t, tsp.ServerConfig{Backend: backend})
 	user := ""
 	for i := 0; user == ""; i++ {
 		name := fmt.Sprintf("user%d", i)
@@ -455,6 +454,7 @@ func factCutHash(t *testing.T) {
 		}
 	}
 	backend.Users[user] = "pw"
+	server, _ := serve(t, tsp.ServerConfig{Backend: backend})
 	client := tsp.Client{User: user, Password: "pw", Mechanisms: []sasl.Mechanism{sasl.DigestMD5}}
 	connect(t, server.Addr, client)
 	// H("") takes the place of H(A1) when the first octet is NUL: everybody's password then.
