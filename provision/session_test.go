@@ -465,6 +465,11 @@ func TestStaticAddresses(t *testing.T) {
 			t.Errorf("%+v got %+v", sub, s)
 		}
 	}
+	twice := request("alice", client(11, 1)) // whatever his limit: a static address is in one place
+	twice.Subscriber.Endpoint, twice.Subscriber.SessionLimit = pool.Endpoint(4711), 3
+	if s := w.login(twice); s.Endpoint != pool.Endpoint(4711) || len(w.Owned("alice")) != 1 {
+		t.Errorf("session is %+v", s)
+	}
 	moved := request("alice", client(1, 1)) // the static address was changed while he is there
 	moved.Subscriber.Endpoint = pool.Endpoint(4712)
 	if s := w.login(moved); s.Endpoint != pool.Endpoint(4712) {
