@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -295,4 +296,19 @@ func (e *Env) state(t *testing.T, id uint32) datapath.State {
 	}
 	t.Fatalf("tunnel %d is not in force", id)
 	panic("unreachable")
+}
+
+// udp6 opens a socket at the server's address inside the tunnels.
+func (e *Env) udp6(t *testing.T) net.PacketConn {
+	t.Helper()
+	var socket net.PacketConn
+	e.server.do(func() {
+		var err error
+		socket, err = net.ListenPacket("udp6", netip.AddrPortFrom(tunnelServer, innerPort).String())
+		e.must(err)
+	})
+	if err := socket.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return socket
 }

@@ -28,6 +28,20 @@ func Run(t *testing.T, topology Topology, open Open) {
 		run  func(*testing.T, *Env)
 	}{
 		{"forward", forward},
+		{"spoof", spoof},
+		{"native", native},
+		{"nowhere", nowhere},
+		{"elsewhere", elsewhere},
+		{"too big", tooBig},
+		{"too big flood", tooBigFlood},
+		{"hop limit", hopLimit},
+		{"echo", echo},
+		{"own", own},
+		{"hairpin", hairpin},
+		{"class", class},
+		{"odd", odd},
+		{"garbage", garbage},
+		{"foreign", foreign},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, e) })
 	}
