@@ -18,8 +18,9 @@ type change struct {
 	config datapath.Config
 	layout layout
 
-	all []*iface
-	old *moving // set if the records have to move to another map
+	all  []*iface
+	old  *moving // set if the records have to move to another map
+	done *loader // what has been attached
 }
 
 // run makes the steps in an order in which packets always find their way: the device and its routes, then the programs, at
@@ -37,7 +38,7 @@ func (c *change) run() error {
 	if err := errors.Join(checkMTU(c.config, all), makePinDir(pinDir(c.config))); err != nil {
 		return err
 	}
-	for _, step := range []func() error{c.openMaps, c.openDevice, c.openTable, c.attach, c.finishMoving, c.refit, c.route} {
+	for _, step := range []func() error{c.openMaps, c.openDevice, c.openTable, c.attach, c.finishMoving, c.refit, c.route, c.tidy} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -156,7 +157,8 @@ func (c *change) attach() error {
 		}
 	}
 	d.state.setPorts(d.places)
-	return a.prune(load.hooks)
+	c.done = load
+	return nil
 }
 
 // programMaps are the maps the programs are to use.
@@ -171,14 +173,20 @@ func (c *change) programMaps() map[string]*ebpf.Map {
 	return shared
 }
 
-// route sets the addresses and routes of the device, and removes that of an earlier Config.
+// route sets the addresses and routes of the device.
 func (c *change) route() error {
 	d := c.driver
 	wanted := c.layout.ranges()
 	for _, e := range d.ends {
 		wanted = append(wanted, e.foreign()...)
 	}
-	if err := errors.Join(d.device.setAddress(d.host, c.config.Server, d.log), d.device.setRoutes(d.host, wanted, d.log)); err != nil {
+	return errors.Join(d.device.setAddress(d.host, c.config.Server, d.log), d.device.setRoutes(d.host, wanted, d.log))
+}
+
+// tidy takes away the programs and the device that are not wanted any more, once no packet is led to them.
+func (c *change) tidy() error {
+	d := c.driver
+	if err := c.done.attach.prune(c.done.hooks); err != nil {
 		return err
 	}
 	if before := d.config.Device; before != "" && before != c.config.Device {

@@ -57,7 +57,7 @@ inline_always void count_drop(__u32 reason, const struct packet *p, const struct
 	if (!d)
 		return;
 	d->packets++;
-	d->last = bpf_ktime_get_coarse_ns();
+	d->last = bpf_ktime_get_ns(); /* exact: of two CPUs' last offenders the later one is asked for */
 	d->remote = p->key;
 	d->slot = p->slot;
 	if (ip6 && (void *)(ip6 + 1) <= end)

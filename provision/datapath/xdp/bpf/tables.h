@@ -159,7 +159,7 @@ struct {
 
 struct drop {
 	__u64 packets;
-	__u64 last;   /* CLOCK_MONOTONIC_COARSE, ns */
+	__u64 last;   /* CLOCK_MONOTONIC, ns */
 	__u64 remote; /* a key */
 	__u32 slot;   /* of the tunnel, MISS if none is known */
 	__u32 reserved;
