@@ -17,7 +17,7 @@ import (
 // memo is what a session leaves with its lease for the process after a restart. What the lease itself says (pool, index,
 // foreign prefix, session id) is not repeated.
 //
-// On disk it is a version, a phase, then the fields in the order of writeEntry: numbers as varints, text with its length
+// On disk it is a version, a phase, then the fields in the order of appendEntry: numbers as varints, text with its length
 // before it, addresses as they are.
 type memo struct {
 	phase phase
