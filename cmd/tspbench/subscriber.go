@@ -100,7 +100,7 @@ func (s *site) vxlanSource() error {
 // tunnelSite is a site with the driver, one tunnel and the subscriber's end of it.
 type tunnelSite struct {
 	*site
-	undo   []func() error
+	undo []func() error
 }
 
 // newTunnelSite makes one, with a fixed next hop.
