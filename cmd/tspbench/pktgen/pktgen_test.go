@@ -65,7 +65,7 @@ func newWire(t *testing.T) wire {
 
 // receive sends on the left and gives what was sent and what a sink on the right has seen with one number.
 func (w wire) receive(t *testing.T, kind pktgen.SinkKind, c pktgen.Config, number uint16,
-	send func(context.Context, *pktgen.Generator) (pktgen.Run, error)) (pktgen.Run, uint64) {
+	send func(context.Context, *pktgen.Generator, *pktgen.Sink) (pktgen.Run, error)) (pktgen.Run, uint64) {
 	t.Helper()
 	var sink *pktgen.Sink
 	err := w.right.Do(func() (err error) {
@@ -84,7 +84,7 @@ func (w wire) receive(t *testing.T, kind pktgen.SinkKind, c pktgen.Config, numbe
 	defer generator.Close()
 	var run pktgen.Run
 	err = w.left.Pinned(0, func() (err error) {
-		run, err = send(context.Background(), generator)
+		run, err = send(context.Background(), generator, sink)
 		return err
 	})
 	if err != nil {
@@ -104,8 +104,7 @@ func (w wire) receive(t *testing.T, kind pktgen.SinkKind, c pktgen.Config, numbe
 // TestRootFlood sends as fast as it can; a sink of XDP sees each packet.
 func TestRootFlood(t *testing.T) {
 	w := newWire(t)
-	run, count := w.receive(t, pktgen.SinkXDP, pktgen.Config{Frames: [][]byte{frame(78, 7)}}, 7,
-		func(ctx context.Context, g *pktgen.Generator) (pktgen.Run, error) { return g.Flood(ctx, time.Millisecond) })
+	run, count := w.receive(t, pktgen.SinkXDP, pktgen.Config{Frames: [][]byte{frame(78, 7)}}, 7, flood)
 	if run.Sent == 0 || count != run.Sent {
 		t.Errorf("sent %d, received %d", run.Sent, count)
 	}
@@ -132,21 +131,27 @@ func TestRootTunnels(t *testing.T) {
 	run, count := w.receive(t, pktgen.SinkXDP, pktgen.Config{
 		Frames:  [][]byte{template},
 		Tunnels: pktgen.Tunnels{Count: tunnels, Outer: 14, Ports: true, Inner: 50},
-	}, 5, func(ctx context.Context, g *pktgen.Generator) (pktgen.Run, error) { return g.Flood(ctx, time.Millisecond) })
+	}, 5, flood)
 	share := float64(count) / float64(run.Sent)
 	if share < 0.9/tunnels || share > 1.1/tunnels {
 		t.Errorf("of %d packets %d are of one tunnel of %d", run.Sent, count, tunnels)
 	}
 }
 
-// stream sends at a steady rate until it has been stopped. What it sends until then depends on the machine.
-func stream(ctx context.Context, g *pktgen.Generator) (pktgen.Run, error) {
-	if _, err := g.Flood(ctx, 0); err != nil { // finds what it needs to measure
-		return pktgen.Run{}, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second/5)
-	defer cancel()
+// stream sends at a steady rate until some have arrived.
+func stream(ctx context.Context, g *pktgen.Generator, sink *pktgen.Sink) (pktgen.Run, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	go func() {
+		defer cancel()
+		for n, err := uint64(0), error(nil); n < 64 && err == nil && ctx.Err() == nil; time.Sleep(time.Millisecond) {
+			n, err = sink.Count()
+		}
+	}()
 	return g.Stream(ctx, 10_000)
+}
+
+func flood(ctx context.Context, g *pktgen.Generator, _ *pktgen.Sink) (pktgen.Run, error) {
+	return g.Flood(ctx, time.Millisecond)
 }
 
 // TestConfig refuses what the generator's program could not send.
