@@ -56,7 +56,7 @@ func subject(use, short, long string, run func(context.Context, *report) error) 
 	return &cobra.Command{
 		Use: use, Short: short, Long: long, Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			r := &report{out: command.OutOrStdout(), log: command.ErrOrStderr()}
+			r := newReport(command.OutOrStdout(), command.ErrOrStderr())
 			r.measure(command.Context(), use, run)
 			return r.print()
 		},
