@@ -152,7 +152,7 @@ func (d *daemon) openMetrics(c config.Config, registry *prometheus.Registry) err
 
 // listenControl opens the control socket for its group.
 func listenControl(c config.Control) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(c.Socket), 0o755); err != nil { //nolint:gosec // who may use the socket is said by its own mode
+	if err := os.MkdirAll(filepath.Dir(c.Socket), 0o755); err != nil {
 		return nil, fmt.Errorf("control.socket: %w", err)
 	}
 	listener, err := control.Listen(c.Socket)
