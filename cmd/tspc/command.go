@@ -33,7 +33,7 @@ func command(stdout, stderr io.Writer, getenv func(string) string) *cobra.Comman
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := configure(o.file, cmd, flags)
 			if err != nil {
-				return fmt.Errorf("%w: %w", errUsage, err)
+				return usageError{err}
 			}
 			if o.check {
 				return check(c, stdout, getenv)
@@ -43,7 +43,7 @@ func command(stdout, stderr io.Writer, getenv func(string) string) *cobra.Comman
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVarP(&o.file, "config", "c", config.DefaultFile, "configuration `file`")
 	defineFlags(root, &flags)
 	root.Flags().BoolVar(&o.once, "once", false, "end when the first tunnel is lost, or none is had, instead of trying again")
@@ -121,7 +121,7 @@ func configure(file string, command *cobra.Command, flags config.Config) (config
 // check says that the configuration is right; that it is was seen before, but for the password.
 func check(c config.Config, stdout io.Writer, getenv func(string) string) error {
 	if _, err := c.FindPassword(getenv); err != nil {
-		return fmt.Errorf("%w: %w", errUsage, err)
+		return usageError{err}
 	}
 	_, err := fmt.Fprintln(stdout, "configuration is good")
 	return err

@@ -58,8 +58,8 @@ func TestCheck(t *testing.T) {
 	} {
 		if _, err := execute(nil, test.args...); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", test.name, err, test.want)
-		} else if test.name != "argument" && !errors.Is(err, errUsage) {
-			t.Errorf("%s: %v is no errUsage", test.name, err)
+		} else if test.name != "argument" && !errors.As(err, new(usageError)) {
+			t.Errorf("%s: %v is no usageError", test.name, err)
 		}
 	}
 }

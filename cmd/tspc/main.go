@@ -20,8 +20,11 @@ const (
 	exitUsage  = 2 // flags or configuration
 )
 
-// errUsage marks errors of flags and configuration.
-var errUsage = errors.New("usage")
+// usageError is an error of options or configuration.
+type usageError struct{ error }
+
+// Unwrap gives the error itself.
+func (e usageError) Unwrap() error { return e.error }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
@@ -31,7 +34,7 @@ func main() {
 		return
 	}
 	fmt.Fprintf(os.Stderr, "tspc: %v\n", err)
-	if errors.Is(err, errUsage) {
+	if usage := new(usageError); errors.As(err, usage) {
 		os.Exit(exitUsage)
 	}
 	os.Exit(exitFailed)

@@ -35,7 +35,7 @@ const (
 func run(ctx context.Context, c config.Config, o options, stdout, stderr io.Writer, getenv func(string) string) error {
 	password, err := c.FindPassword(getenv)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errUsage, err)
+		return usageError{err}
 	}
 	log := logger(stderr, c.LogLevel, getenv)
 	m, err := machine.Open(machineConfig(c, log))

@@ -33,7 +33,7 @@ func statusCommand(o *options, flags *config.Config, stdout io.Writer) *cobra.Co
 				c, err = config.Default(), nil // users may ask who cannot read the configuration
 			}
 			if err != nil {
-				return fmt.Errorf("%w: %w", errUsage, err)
+				return usageError{err}
 			}
 			override(&c, cmd, flags)
 			return status(c, asJSON, stdout)
