@@ -66,7 +66,11 @@ func chainingValue(key []byte, pad byte) (out [md5.Size]byte) {
 	}
 	h := md5.New() //nolint:gosec // RFC 2195
 	h.Write(block[:])
-	state, err := h.(encoding.BinaryMarshaler).MarshalBinary()
+	m, ok := h.(encoding.BinaryMarshaler)
+	if !ok {
+		panic("crypto/md5 does not give its state")
+	}
+	state, err := m.MarshalBinary()
 	if err != nil || len(state) != md5StateSize {
 		panic("crypto/md5 gives its state in a form not known here")
 	}
@@ -82,7 +86,11 @@ func continueMD5(value [md5.Size]byte, rest []byte) []byte {
 	state = append(state, make([]byte, md5.BlockSize)...)
 	state = binary.BigEndian.AppendUint64(state, md5.BlockSize)
 	h := md5.New() //nolint:gosec // RFC 2195
-	if err := h.(encoding.BinaryUnmarshaler).UnmarshalBinary(state); err != nil {
+	u, ok := h.(encoding.BinaryUnmarshaler)
+	if !ok {
+		panic("crypto/md5 does not take its state")
+	}
+	if err := u.UnmarshalBinary(state); err != nil {
 		panic("crypto/md5 takes its state in a form not known here: " + err.Error())
 	}
 	h.Write(rest)

@@ -126,7 +126,7 @@ func (s Suite) testAttributes(t *testing.T, backend aaa.Authenticator) {
 func (s Suite) testDigest(t *testing.T, backend aaa.Authenticator) {
 	change := func(fn func(*aaa.Digest), rehash bool) aaa.Login {
 		login := Login(aaa.MechanismDigestMD5, "alice", s.Realm, suitePassword)
-		d := login.Credential.(aaa.Digest)
+		d := Digest("alice", s.Realm, suitePassword)
 		fn(&d)
 		if rehash {
 			d.Response = d.Respond(aaa.NewHA1(d.Username, d.Realm, suitePassword))
@@ -167,7 +167,7 @@ func (s Suite) testDigestCharset(t *testing.T, backend aaa.Authenticator) {
 		return string([]byte(strings.NewReplacer("ö", "\xf6", "ü", "\xfc").Replace(s)))
 	}
 	login := Login(aaa.MechanismDigestMD5, name, s.Realm, password)
-	d := login.Credential.(aaa.Digest)
+	d := Digest(name, s.Realm, password)
 	for _, tc := range []struct {
 		name     string
 		username string
@@ -198,7 +198,7 @@ func (s Suite) testDigestCut(t *testing.T) {
 			continue // the worst case is looked for first
 		}
 		login := Login(aaa.MechanismDigestMD5, "alice", s.Realm, password)
-		d := login.Credential.(aaa.Digest)
+		d := Digest("alice", s.Realm, password)
 		backend := s.Open(t, Account{Name: "alice", Password: password})
 		s.login(t, backend, login)
 		d.Response = respondCut(d, ha1[:cut])

@@ -77,13 +77,12 @@ func (j *Journal) openFile() error {
 	}
 	j.file = osFile{f}
 	header := make([]byte, headerSize)
-	if n, err := f.ReadAt(header, 0); err != nil && !errors.Is(err, io.EOF) {
+	n, err := f.ReadAt(header, 0)
+	if unlessEOF(err) != nil {
 		return fmt.Errorf("journal: %w", err)
-	} else {
-		header = header[:n]
 	}
 	var base int64
-	j.codec, base, err = parseHeader(header, j.opts.Kind)
+	j.codec, base, err = parseHeader(header[:n], j.opts.Kind)
 	if errors.Is(err, errFrame) {
 		return &DamagedError{File: j.path}
 	}

@@ -49,6 +49,7 @@ func (s *Store) authenticate(ctx context.Context, name string, login aaa.Login) 
 	}
 	attempt := s.guard.attempt(name, login.Client.Addr())
 	switch s.guard.admit(attempt) {
+	case admitted:
 	case refused:
 		return aaa.Subscriber{}, aaa.ErrThrottled
 	case slowed:
