@@ -8,11 +8,10 @@ import "fmt"
 
 type anonymousServer struct{}
 
-func (anonymousServer) Next(response []byte) ([]byte, Credential, error) {
-	if len(response) > 0 {
-		return nil, nil, fmt.Errorf("%w: ANONYMOUS carries none", ErrMalformed)
-	}
-	return nil, AnonymousCredential{}, nil
+func (anonymousServer) Start() ([]byte, Credential) { return nil, AnonymousCredential{} }
+
+func (anonymousServer) Next([]byte) ([]byte, Credential, error) {
+	return nil, nil, fmt.Errorf("%w: ANONYMOUS carries none", ErrMalformed)
 }
 
 func (anonymousServer) Success(string) []byte { return nil }

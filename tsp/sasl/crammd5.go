@@ -25,10 +25,9 @@ func newCramServer(realm string, random io.Reader) (Server, error) {
 	return cramServer{challenge: "<" + nonce + "@" + realm + ">"}, nil
 }
 
+func (s cramServer) Start() ([]byte, Credential) { return encode(s.challenge), nil }
+
 func (s cramServer) Next(response []byte) ([]byte, Credential, error) {
-	if response == nil {
-		return encode(s.challenge), nil, nil
-	}
 	token, err := decode(response)
 	if err != nil {
 		return nil, nil, err

@@ -60,10 +60,11 @@ func newDigestServer(realm string, random io.Reader) (Server, error) {
 	return digestServer{realm: realm, nonce: nonce}, nil
 }
 
+func (s digestServer) Start() ([]byte, Credential) {
+	return encode(`realm="` + s.realm + `",nonce="` + s.nonce + `",qop="auth",algorithm=md5-sess,charset=utf-8`), nil
+}
+
 func (s digestServer) Next(response []byte) ([]byte, Credential, error) {
-	if response == nil {
-		return encode(`realm="` + s.realm + `",nonce="` + s.nonce + `",qop="auth",algorithm=md5-sess,charset=utf-8`), nil, nil
-	}
 	token, err := decode(response)
 	if err != nil {
 		return nil, nil, err

@@ -14,11 +14,9 @@ const maxName = 255
 // a line protocol would have it. Raw has NUL octets, base64 has none.
 type plainServer struct{}
 
-func (plainServer) Next(response []byte) ([]byte, Credential, error) {
-	if response == nil {
-		return nil, nil, nil
-	}
-	message := response
+func (plainServer) Start() ([]byte, Credential) { return nil, nil }
+
+func (plainServer) Next(message []byte) ([]byte, Credential, error) {
 	if bytes.IndexByte(message, 0) < 0 {
 		var err error
 		if message, err = decode(message); err != nil {

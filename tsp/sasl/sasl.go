@@ -49,8 +49,11 @@ const nonceBytes = 12
 
 // Server is the server's side of one mechanism in one dialogue. It is used by one goroutine at a time.
 type Server interface {
-	// Next takes the client's next message, nil at the start, and gives either the next challenge or, when it has all it
-	// needs, the credential. An empty challenge without credential: the client speaks next. Errors wrap ErrMalformed.
+	// Start gives the first challenge, or the credential of a mechanism that needs no message at all. Neither: the client speaks
+	// first.
+	Start() (challenge []byte, credential Credential)
+	// Next takes the client's next message and gives either the next challenge or, when it has all it needs, the credential.
+	// Errors wrap ErrMalformed.
 	Next(response []byte) (challenge []byte, credential Credential, err error)
 	// Success gives what the client must hear before it is told of success, empty if nothing. proof is what the verifier gave
 	// with its consent.

@@ -44,22 +44,21 @@ func talk(t *testing.T, mechanism Mechanism, identity Identity, password string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	challenge, credential, err := server.Next(nil)
-	for rounds := 0; err == nil && credential == nil; rounds++ {
+	challenge, credential := server.Start()
+	for rounds := 0; credential == nil; rounds++ {
 		if rounds > 3 {
 			t.Fatal("no end")
 		}
 		if client.First() != (len(challenge) == 0) {
 			t.Fatalf("client.First() = %v, challenge %q", client.First(), challenge)
 		}
-		var response []byte
-		if response, err = client.Next(challenge); err != nil {
+		response, err := client.Next(challenge)
+		if err != nil {
 			return nil, false, err
 		}
-		challenge, credential, err = server.Next(response)
-	}
-	if err != nil {
-		return nil, false, err
+		if challenge, credential, err = server.Next(response); err != nil {
+			return nil, false, err
+		}
 	}
 	ok, proof := verify(t, credential, password)
 	if final := server.Success(proof); len(final) > 0 {
@@ -214,6 +213,22 @@ func TestPlainForms(t *testing.T) {
 	_, got, err := plainServer{}.Next([]byte("other\x00m\xfcller\x00\xdf"))
 	if err != nil || got != (PlainCredential{AuthzID: "other", Username: "müller", Password: "ß"}) {
 		t.Errorf("%v %v", got, err)
+	}
+}
+
+// TestChallengeSize: MaxRealm keeps a challenge within three times the client's datagram, 28 octets of IP and UDP and 8 of TSP
+// header counted on both.
+func TestChallengeSize(t *testing.T) {
+	for _, mechanism := range []Mechanism{DigestMD5, CramMD5} {
+		server, err := NewServer(mechanism, strings.Repeat("r", MaxRealm), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		challenge, _ := server.Start()
+		request, reply := 28+8+len("AUTHENTICATE \r\n")+len(mechanism), 28+8+len(challenge)+len("\r\n")
+		if reply > 3*request {
+			t.Errorf("%s: %d octets for %d", mechanism, reply, request)
+		}
 	}
 }
 
