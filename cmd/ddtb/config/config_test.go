@@ -152,7 +152,7 @@ func TestConfigMeaning(t *testing.T) {
 		{"mtu", "M[datapath]\nmtu = 1000\n", []string{`t.toml:10: datapath.mtu: 1000: expected 1280 to 9000 octets`}},
 		{"interface", "M[datapath]\nuplinks = [\"eth0\", \"a/b\"]\n", []string{
 			`t.toml:10: datapath.uplinks: "a/b": expected an interface name, 1 to 15 characters without blank and slash`}},
-		{"pin path", "M[datapath]\npin_path = \"/tmp\"\n", []string{`t.toml:10: datapath.pin_path: "/tmp": expected a directory below /sys/fs/bpf/`}},
+		{"pin path", "M[datapath]\npin_path = \"ddtb\"\n", []string{`t.toml:10: datapath.pin_path: "ddtb": expected an absolute path in a bpf file system, such as "/sys/fs/bpf/ddtb"`}},
 		{"anonymous without pool", "M[anonymous]\nenabled = true\n", []string{
 			`t.toml:9: anonymous.pool: missing: expected the name of a [[pool]] for logins without account`}},
 		{"anonymous in no pool", "M[anonymous]\nenabled = true\npool = \"guests\"\n", []string{

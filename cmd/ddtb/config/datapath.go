@@ -4,6 +4,7 @@ package config
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 )
 
@@ -13,7 +14,8 @@ type Datapath struct {
 	Uplinks []string `toml:"uplinks"`
 	Cores   []string `toml:"cores"`
 	Mode    string   `toml:"mode" one:"auto native generic tc"`
-	NextHop string   `toml:"nexthop" one:"fib fixed"`
+	NextHop string   `toml:"nexthop" one:"fib fixed stack"`
+	DSCP    string   `toml:"dscp" one:"uniform pipe"`
 	Device  string   `toml:"device"`
 	MTU     int      `toml:"mtu"`
 	PinPath string   `toml:"pin_path"`
@@ -24,6 +26,7 @@ func defaultDatapath() Datapath {
 		Driver:  "auto",
 		Mode:    "auto",
 		NextHop: "fib",
+		DSCP:    "uniform",
 		Device:  "ddtb0",
 		MTU:     1280,
 		PinPath: "/sys/fs/bpf/ddtb",
@@ -51,8 +54,8 @@ func (c *Datapath) validate(doc *document) {
 	if c.MTU < minMTU || c.MTU > maxMTU {
 		doc.reject("datapath.mtu", "%d: expected %d to %d octets", c.MTU, minMTU, maxMTU)
 	}
-	if !strings.HasPrefix(c.PinPath, "/sys/fs/bpf/") {
-		doc.reject("datapath.pin_path", "%q: expected a directory below /sys/fs/bpf/", c.PinPath)
+	if !filepath.IsAbs(c.PinPath) {
+		doc.reject("datapath.pin_path", "%q: expected an absolute path in a bpf file system, such as \"/sys/fs/bpf/ddtb\"", c.PinPath)
 	}
 }
 

@@ -3,9 +3,13 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
+
+// errEnded: a process that was waited for is over. It is no use to wait on.
+var errEnded = errors.New("ended")
 
 // Await asks check again and again until it finds nothing wrong, and gives its last complaint when timeout has passed.
 func Await(timeout time.Duration, check func() error) error {
@@ -14,8 +18,8 @@ func Await(timeout time.Duration, check func() error) error {
 	defer again.Stop()
 	for {
 		err := check()
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, errEnded) {
+			return err
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("after %s still: %w", timeout, err)

@@ -12,31 +12,6 @@ import (
 	"time"
 )
 
-// prefix begins every name these tests leave outside their process.
-const prefix = "ee"
-
-// raise gives a test the small Internet.
-func raise(t *testing.T) *Internet {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-	internet, err := Raise(prefix, 5*time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(internet.Close)
-	return internet
-}
-
-// must ends the test on an error.
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // The stage itself: IPv4 goes everywhere but through the NAT from outside, IPv6 goes nowhere yet.
 func TestRootInternet(t *testing.T) {
 	internet := raise(t)

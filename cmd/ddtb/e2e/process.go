@@ -147,6 +147,9 @@ func (p *Process) Signal(signal os.Signal) error {
 	return nil
 }
 
+// Freeze stops the process where it is, as if its computer slept.
+func (p *Process) Freeze() error { return p.Signal(unix.SIGSTOP) }
+
 // Kill ends the process as a crash would and waits for its end.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill() // it fails only when the process is over already
