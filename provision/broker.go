@@ -4,9 +4,13 @@ package provision
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,69 +32,231 @@ type Deps struct {
 	Rand       io.Reader             // nil: crypto/rand.Reader
 }
 
-// Request is a tunnel an authenticated subscriber asks for.
-type Request struct {
-	Subscriber aaa.Subscriber
-	Encap      datapath.Encap
-	Client     netip.AddrPort // outer address of the client, IPv4 (4in6 is unmapped); the port is not used for V6V4
-	Local      netip.AddrPort // the server's address it spoke to, the same way
-	Router     bool           // a delegated prefix is wanted
-	PrefixLen  int            // length of the prefix wanted, in bits; 0: any. A larger prefix than this may be given
-	Keepalive  time.Duration  // interval wanted; 0: the client asked for none
+// Broker gives subscribers their tunnels. All methods may be called by many goroutines at once.
+type Broker struct {
+	settings atomic.Pointer[settings]
+	store    lease.Store
+	datapath datapath.Datapath
+	account  aaa.Accountant
+	log      zerolog.Logger
+	clock    func() time.Time
+	rand     io.Reader
+	metrics  *metrics
+	started  time.Time
+
+	ready    atomic.Bool // Recover has come through
+	draining atomic.Bool // Shutdown has begun
+
+	*table
+	locks  *locks
+	events hub
+	marks  chan struct{} // one slot: table.fresh is not empty
+	sweeps sweepState
 }
 
-// Broker gives subscribers their tunnels. All methods may be called by many goroutines at once.
-type Broker struct{}
+// settings is a Config in force.
+type settings struct {
+	Config
+	pools map[string]lease.Pool
+}
 
-// New makes a Broker. Recover has to be called before any other method, then Run.
-func New(config Config, deps Deps) (*Broker, error) { panic("to come") }
+func newSettings(config Config) (*settings, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	s := &settings{Config: config.withDefaults(), pools: make(map[string]lease.Pool)}
+	for _, pool := range s.Pools {
+		s.pools[pool.Name] = pool
+	}
+	return s, nil
+}
 
-// Offer reserves a tunnel for a subscriber and tells what it would be. Nothing forwards before Activate, and a session
-// that the offer would replace goes on until then. An offer not accepted within OfferTimeout is withdrawn. A new offer
-// for the same subscriber (the same slot, if he may have several sessions) takes the place of his last one.
-func (b *Broker) Offer(ctx context.Context, request Request) (Session, error) { panic("to come") }
+// pool is the pool of that name, the zero Pool if there is none.
+func (s *settings) pool(name string) lease.Pool { return s.pools[name] }
 
-// Activate puts an offered session in force. When it returns nil the tunnel forwards and its Start record is safe; the
-// session it replaces, if any, has ended with a Stop record. Asked again it does nothing. ErrNotFound if the offer is gone.
-func (b *Broker) Activate(ctx context.Context, id string) error { panic("to come") }
+// noAccounting takes every record and keeps none.
+type noAccounting struct{}
 
-// Reject takes an offer back. One that is gone already is no error; an Active session is not touched (ErrInProgress).
-func (b *Broker) Reject(ctx context.Context, id string) error { panic("to come") }
+func (noAccounting) Account(context.Context, aaa.Record) error { return nil }
 
-// Release ends a session, offered or active. When it returns nil the tunnel is gone and the Stop record is safe.
-// On an error other than ErrNotFound the tunnel is gone if that was possible, and the sweep does what is left.
-func (b *Broker) Release(ctx context.Context, id string, cause aaa.Cause) error { panic("to come") }
+// New makes a Broker. Recover has to come through before it offers anything, and Run has to run then.
+func New(config Config, deps Deps) (*Broker, error) {
+	s, err := newSettings(config)
+	if err != nil {
+		return nil, err
+	}
+	if deps.Store == nil || deps.Datapath == nil {
+		return nil, errors.New("a lease store and a datapath are needed")
+	}
+	b := &Broker{
+		store:    deps.Store,
+		datapath: deps.Datapath,
+		account:  deps.Accountant,
+		log:      deps.Logger,
+		clock:    deps.Clock,
+		rand:     deps.Rand,
+		table:    newTable(),
+		locks:    newLocks(),
+		marks:    make(chan struct{}, 1),
+	}
+	b.settings.Store(s)
+	if b.account == nil {
+		b.account = noAccounting{}
+	}
+	if b.clock == nil {
+		b.clock = time.Now
+	}
+	if b.rand == nil {
+		b.rand = rand.Reader
+	}
+	b.started = b.clock()
+	if b.metrics, err = newMetrics(b, deps.Registerer); err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	return b, nil
+}
+
+// now is the time in Unix milliseconds, as sessions keep it.
+func (b *Broker) now() int64 { return b.clock().UnixMilli() }
+
+// ioTimeout bounds what is done for one session once it has been begun, whoever asked for it going away or not.
+const ioTimeout = 20 * time.Second
+
+// detach gives a context for work that has to be brought to its end.
+func detach(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), ioTimeout)
+}
 
 // Session returns one session.
-func (b *Broker) Session(id string) (Session, bool) { panic("to come") }
+func (b *Broker) Session(id string) (Session, bool) {
+	e := b.lookup(id)
+	if e == nil {
+		return Session{}, false
+	}
+	return b.snapshot(e), true
+}
+
+func (b *Broker) lookup(id string) *entry {
+	key, ok := parseID(id)
+	if !ok {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.find(key)
+}
+
+func (b *Broker) snapshot(e *entry) Session {
+	s := b.settings.Load()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return e.session(s)
+}
 
 // Owned returns the active sessions of a subscriber, lowest slot first.
-func (b *Broker) Owned(name string) []Session { panic("to come") }
-
-// Sessions yields the sessions that match, in no order. Those that begin or end meanwhile may be seen or not.
-func (b *Broker) Sessions(filter Filter) iter.Seq[Session] { panic("to come") }
+func (b *Broker) Owned(name string) []Session {
+	s := b.settings.Load()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []Session
+	for slot := 1; slot <= MaxSlots; slot++ {
+		if e := b.owners[Owner(name, slot)]; e != nil && e.state == Active {
+			out = append(out, e.session(s))
+		}
+	}
+	return out
+}
 
 // Filter chooses sessions; zero fields match all.
 type Filter struct {
 	User    string
-	Address netip.Addr   // the endpoint is this, or the delegated prefix contains it
-	Prefix  netip.Prefix // endpoint or delegated prefix lie within it, or it within the delegated prefix
-	Client  netip.Addr   // outer address
-	Encap   datapath.Encap
-	State   State
+	Address netip.Addr     // the endpoint is this, or the delegated prefix contains it
+	Prefix  netip.Prefix   // endpoint or delegated prefix overlap it
+	Client  netip.Addr     // outer address
+	Encap   datapath.Encap // 0: any
+	State   State          // 0: any
 }
 
-// Recover makes the lease store and the datapath equal after a start: tunnels with an accepted lease go on, untouched.
-// It must return before anything else is asked.
-func (b *Broker) Recover(ctx context.Context) error { panic("to come") }
+func (f Filter) match(s *settings, e *entry) bool {
+	t := e.terms.Value()
+	if f.User != "" && f.User != e.name || f.Encap != 0 && f.Encap != t.encap || f.State != 0 && f.State != e.state {
+		return false
+	}
+	if f.Client.IsValid() && f.Client.Unmap() != e.clientAddr().Addr() {
+		return false
+	}
+	if !f.Address.IsValid() && !f.Prefix.IsValid() {
+		return true
+	}
+	pool := s.pool(t.leasePool)
+	endpoint, prefix := pool.Endpoint(e.index), e.prefix(pool)
+	if f.Address.IsValid() && f.Address != endpoint && !prefix.Contains(f.Address) {
+		return false
+	}
+	return !f.Prefix.IsValid() || f.Prefix.Contains(endpoint) || prefix.IsValid() && f.Prefix.Overlaps(prefix)
+}
 
-// Run sweeps until ctx is done, then returns nil.
-func (b *Broker) Run(ctx context.Context) error { panic("to come") }
+// Sessions yields the sessions that match, in no order. Those that begin or end meanwhile may be seen or not.
+func (b *Broker) Sessions(filter Filter) iter.Seq[Session] {
+	const found, looked = 128, 1024 // at most, before the lock is let go for a moment
+	return func(yield func(Session) bool) {
+		s := b.settings.Load()
+		batch, n := make([]Session, 0, found), 0
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for _, e := range b.byID {
+			if n++; filter.match(s, e) {
+				batch = append(batch, e.session(s))
+			}
+			if len(batch) == found || n%looked == 0 {
+				if !b.hand(batch, yield) {
+					return
+				}
+				batch = batch[:0]
+			}
+		}
+		b.hand(batch, yield)
+	}
+}
 
-// Reload takes over what can change while sessions run: everything but Node and Server; pools may be added, not changed
-// nor removed. Running sessions keep what they were told.
-func (b *Broker) Reload(config Config) error { panic("to come") }
+// hand yields sessions without the lock. A map may change between two steps of a range over it.
+func (b *Broker) hand(found []Session, yield func(Session) bool) bool {
+	b.mu.Unlock()
+	defer b.mu.Lock()
+	for _, s := range found {
+		if !yield(s) {
+			return false
+		}
+	}
+	return true
+}
 
-// Shutdown refuses new offers, takes the pending ones back and, unless tunnels are to be kept for the next process, ends
-// every session with CauseAdminReboot.
-func (b *Broker) Shutdown(ctx context.Context, keep bool) error { panic("to come") }
+// Watch begins to collect events. It is closed by the caller. ErrBusy if too many watch.
+func (b *Broker) Watch() (*Watcher, error) { return b.events.watch() }
+
+// tell hands an event to the watchers, if there are any.
+func (b *Broker) tell(kind EventKind, cause aaa.Cause, e *entry) {
+	if b.events.watched() {
+		b.events.send(Event{Time: b.clock(), Kind: kind, Cause: cause, Session: b.snapshot(e)})
+	}
+}
+
+// Reload takes over what can change while sessions run: everything but Node and Server; pools may be added (where the
+// store and the datapath know them already), not changed nor removed. Running sessions keep what they were told.
+func (b *Broker) Reload(config Config) error {
+	next, err := newSettings(config)
+	if err != nil {
+		return err
+	}
+	old := b.settings.Load()
+	if next.Node != old.Node || next.Server != old.Server {
+		return fmt.Errorf("node or server: %s, %v: cannot change while the server runs, it is %s, %v", next.Node, next.Server, old.Node, old.Server)
+	}
+	for _, pool := range old.Pools {
+		if next.pool(pool.Name) != pool {
+			return fmt.Errorf("pools: %q cannot be changed nor removed while the server runs", pool.Name)
+		}
+	}
+	b.settings.Store(next)
+	return nil
+}

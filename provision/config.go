@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"ddtb/provision/datapath"
 	"ddtb/provision/lease"
 )
 
@@ -66,7 +67,7 @@ func (c Config) withDefaults() Config {
 	fill(&c.Keepalive.Default, min(max(30*time.Second, c.Keepalive.Min), c.Keepalive.Max))
 	fill(&c.LostAfter, 3)
 	fill(&c.LostUnasked, time.Hour)
-	fill(&c.MTU, minMTU)
+	fill(&c.MTU, datapath.MinMTU)
 	fill(&c.Sessions.Limit, 1)
 	fill(&c.MaxSessions, 1_000_000)
 	fill(&c.MaxNegotiating, 10_000)
@@ -83,11 +84,6 @@ func fill[T comparable](field *T, value T) {
 		*field = value
 	}
 }
-
-const (
-	minMTU = 1280  // of IPv6 (RFC 8200 section 5)
-	maxMTU = 65535 // of an IPv6 packet without jumbo option
-)
 
 // Validate says everything that is wrong with c, each error beginning with the key it is about, or nil. Zero fields
 // that have a default are right.
@@ -110,7 +106,7 @@ func (c Config) Validate() error {
 	need(c.LostAfter > 0, "lost_after: %d: expected more than 0", c.LostAfter)
 	need(c.LostUnasked >= k.Min, "lost_unasked: %v: expected at least keepalive.min (%v)", c.LostUnasked, k.Min)
 	need(c.IdleTimeout == 0 || c.IdleTimeout >= k.Min, "idle_timeout: %v: expected at least keepalive.min (%v), or 0 for none", c.IdleTimeout, k.Min)
-	need(c.MTU >= minMTU && c.MTU <= maxMTU, "mtu: %d: expected %d to %d", c.MTU, minMTU, maxMTU)
+	need(c.MTU >= datapath.MinMTU && c.MTU <= datapath.MaxMTU, "mtu: %d: expected %d to %d", c.MTU, datapath.MinMTU, datapath.MaxMTU)
 	need(c.Sessions.Limit >= 1 && c.Sessions.Limit <= MaxSlots, "sessions: %d: expected 1 to %d", c.Sessions.Limit, MaxSlots)
 	need(c.MaxSessions > 0, "max_sessions: %d: expected more than 0", c.MaxSessions)
 	need(c.MaxNegotiating > 0, "max_negotiating: %d: expected more than 0", c.MaxNegotiating)

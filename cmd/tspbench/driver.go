@@ -5,26 +5,39 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+
+	"github.com/rs/zerolog"
 
 	"ddtb/provision/datapath"
+	"ddtb/provision/datapath/xdp"
 )
 
-// Figures' prefixes of the driver's modes.
+// Figures' prefixes of the ways the driver finds the next hop.
 const (
 	fixedHop  = "xdp"
 	fibLookup = "xdp.fib"
 )
 
-// driverMode is a way the driver finds the next hop.
-type driverMode struct {
-	name  string
-	fixed bool
-}
+// nextHops are the driver's modes by prefix.
+var nextHops = map[string]xdp.NextHop{fixedHop: xdp.Fixed, fibLookup: xdp.FIB}
 
-func driverModes() []driverMode {
-	return nil
-}
-
-func openDriver(ctx context.Context, s *site, mode driverMode, n int) (datapath.Datapath, error) {
-	return nil, errors.New("none")
+// openDriver puts the eBPF driver in force on a site, with room for n tunnels. It is native XDP: what a network card
+// would run, and what a veth runs if told to.
+func openDriver(ctx context.Context, s *site, prefix string, n int) (datapath.Datapath, error) {
+	var driver *xdp.Driver
+	err := s.server.Do(func() (err error) {
+		driver, err = xdp.New(xdp.Options{Mode: xdp.Native, NextHop: nextHops[prefix], Logger: zerolog.Nop()})
+		if err != nil {
+			return err
+		}
+		if err := driver.Configure(ctx, datapathConfig(n)); err != nil {
+			return errors.Join(err, driver.Close())
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("eBPF driver: %w", err)
+	}
+	return driver, nil
 }

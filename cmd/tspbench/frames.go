@@ -75,35 +75,27 @@ func tunnelAt(encap datapath.Encap, n uint32) datapath.Tunnel {
 
 // plainUp and plainDown are native packets from and to one host behind the client.
 func plainUp() traffic {
-	return traffic{frame: join(ethernet(uplinkMAC, clientMAC, unix.ETH_P_IPV6), inner(hostOf(plainNet), core6.Addr()))}
+	return traffic{frame: join(ethernet(uplinkMAC, clientMAC, unix.ETH_P_IPV6), inner(hostOf(plainNet), coreHost))}
 }
 
-func plainDown() traffic { return traffic{frame: down(hostOf(plainNet))} }
+func plainDown() traffic { return traffic{frame: native(hostOf(plainNet))} }
 
 // vxlanUp and vxlanDown are the same through the kernel's VXLAN.
 func vxlanUp() traffic {
-	packet := join(ethernet(vxlanMACs[1], vxlanMACs[0], unix.ETH_P_IPV6), inner(hostOf(vxlanNet), core6.Addr()))
+	packet := join(ethernet(vxlanMACs[1], vxlanMACs[0], unix.ETH_P_IPV6), inner(hostOf(vxlanNet), coreHost))
 	payload := join([]byte{8, 0, 0, 0, 0, 0, 42, 0}, packet) // RFC 7348 section 5
 	datagram := join(udp(50000, 4789, len(payload)), payload)
 	return traffic{frame: join(ethernet(uplinkMAC, clientMAC, unix.ETH_P_IP),
 		ipv4(client4.Addr(), server4.Addr(), unix.IPPROTO_UDP, len(datagram)), datagram)}
 }
 
-func vxlanDown() traffic { return traffic{frame: down(hostOf(vxlanNet))} }
+func vxlanDown() traffic { return traffic{frame: native(hostOf(vxlanNet))} }
 
 // tunnelUp are packets from inside the delegated prefixes (or from the endpoints) of n random tunnels.
 func tunnelUp(encap datapath.Encap, n uint32, fromPrefix bool) traffic {
 	address, offset, shift := tunnelInner(fromPrefix)
-	packet := inner(address, core6.Addr())
-	outer := tunnelOuter(encap, 0)
-	protocol, header := unix.IPPROTO_IPV6, []byte(nil)
-	if encap == datapath.V6UDPV4 {
-		protocol, header = unix.IPPROTO_UDP, udp(outer.Port(), tspPort, len(packet))
-	}
-	carried := join(header, packet)
 	return traffic{
-		frame: join(ethernet(uplinkMAC, clientMAC, unix.ETH_P_IP),
-			ipv4(outer.Addr(), server4.Addr(), byte(protocol), len(carried)), carried),
+		frame: carried(encap, tunnelOuter(encap, 0), address),
 		tunnels: pktgen.Tunnels{
 			Count: n, Outer: ethernetHeader, Ports: encap == datapath.V6UDPV4,
 			Inner: ethernetHeader + encap.Overhead() + 8 + offset, Shift: shift,
@@ -115,7 +107,7 @@ func tunnelUp(encap datapath.Encap, n uint32, fromPrefix bool) traffic {
 func tunnelDown(n uint32, toPrefix bool) traffic {
 	address, offset, shift := tunnelInner(toPrefix)
 	return traffic{
-		frame:   down(address),
+		frame:   native(address),
 		tunnels: pktgen.Tunnels{Count: n, Inner: ethernetHeader + 24 + offset, Shift: shift},
 	}
 }
@@ -136,8 +128,20 @@ const (
 
 func markTunnel(encap datapath.Encap) int { return markNative + encap.Overhead() }
 
-func down(to netip.Addr) []byte {
-	return join(ethernet(innerMAC, coreMAC, unix.ETH_P_IPV6), inner(core6.Addr(), to))
+// carried is a frame from the client of a tunnel to the core.
+func carried(encap datapath.Encap, outer netip.AddrPort, from netip.Addr) []byte {
+	packet := inner(from, coreHost)
+	protocol := byte(unix.IPPROTO_IPV6)
+	if encap == datapath.V6UDPV4 {
+		protocol = unix.IPPROTO_UDP
+		packet = join(udp(outer.Port(), tspPort, len(packet)), packet)
+	}
+	return join(ethernet(uplinkMAC, clientMAC, unix.ETH_P_IP), ipv4(outer.Addr(), server4.Addr(), protocol, len(packet)), packet)
+}
+
+// native is a frame from the core to a host on the other side.
+func native(to netip.Addr) []byte {
+	return join(ethernet(innerMAC, coreMAC, unix.ETH_P_IPV6), inner(coreHost, to))
 }
 
 // inner is the IPv6 packet of innerLength that is forwarded or carried.

@@ -106,12 +106,5 @@ func settled(ctx context.Context, sink *pktgen.Sink) (uint64, error) {
 	return 0, errors.New("packets still arrive although none are sent")
 }
 
-// ratio is how many times cheaper l is than reference: the median over repetitions, each of which measured both within a
-// second, so that the machine's moods cancel out.
-func (l *lane) ratio(reference *lane) float64 {
-	ratios := make([]float64, 0, len(l.cost))
-	for i := range min(len(l.cost), len(reference.cost)) {
-		ratios = append(ratios, reference.cost[i]/l.cost[i])
-	}
-	return median(ratios)
-}
+// ratio is how many times cheaper l is than reference.
+func (l *lane) ratio(reference *lane) float64 { return medianRatio(reference.cost, l.cost) }

@@ -1,16 +1,90 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
+// Command tspbench measures ddtb: packets, ping, TCP, logins, memory, restarts. It prints a table for people, and for
+// programs a line "result NAME VALUE UNIT" for each figure, both on standard output; progress goes to standard error.
+//
+// Everything runs in network namespaces that vanish with it. A figure below its goal is told as such and is no error;
+// something that could not be measured is.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
-	"time"
+	"os/signal"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"ddtb/cmd/tspbench/lab"
 )
 
+// version is set by the build.
+var version = "unknown"
+
 func main() {
-	r := &report{out: os.Stdout, log: os.Stderr}
-	err := packets(context.Background(), packetsOptions{tunnels: []uint{1, 1000, 50000, 1000000}, repeat: 5, duration: 200 * time.Millisecond, warm: 30 * time.Millisecond}, r)
-	fmt.Println(err, r.print())
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM, unix.SIGHUP)
+	defer stop()
+	if err := root().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "tspbench:", err)
+		stop()
+		os.Exit(1) //nolint:gocritic // nothing is left to be done
+	}
+}
+
+// root is the command line.
+func root() *cobra.Command {
+	var cpus int
+	command := &cobra.Command{
+		Use:               "tspbench",
+		Short:             "Measure a tunnel broker: packets, ping, TCP, logins, memory, restarts",
+		Version:           version,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return lab.UseCPUs(cpus) },
+	}
+	command.PersistentFlags().IntVar(&cpus, "cpus", 2, "CPUs to use, for the generator and what is measured together")
+	command.AddCommand(packetsCommand(), pingCommand(), tcpCommand(), loginCommand(), memoryCommand(), restartCommand(),
+		allCommand())
+	return command
+}
+
+// subject makes the command of one subject.
+func subject(use, short, long string, run func(context.Context, *report) error) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Long: long, Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			r := &report{out: command.OutOrStdout(), log: command.ErrOrStderr()}
+			r.measure(command.Context(), use, run)
+			return r.print()
+		},
+	}
+}
+
+// measure runs a subject and records it as failed if it does.
+func (r *report) measure(ctx context.Context, name string, run func(context.Context, *report) error) {
+	if err := run(ctx, r); err != nil {
+		r.fail(name, err)
+	}
+}
+
+// asRoot makes a subject say that it needs root, before it fails with a less clear reason.
+func asRoot(run func(context.Context, *report) error) func(context.Context, *report) error {
+	return func(ctx context.Context, r *report) error {
+		if os.Geteuid() != 0 {
+			return errors.New("root is needed, for network namespaces and eBPF")
+		}
+		return run(ctx, r)
+	}
+}
+
+// beside is the path of another of our programs, in the folder of this one.
+func beside(name string) string {
+	self, err := os.Executable()
+	if err != nil {
+		return name
+	}
+	return filepath.Join(filepath.Dir(self), name)
 }

@@ -87,6 +87,13 @@ func (r *report) fail(what string, err error) {
 	fmt.Fprintf(r.log, "FAILED %s: %v\n", what, err)
 }
 
+// aside runs what is measured for the growth table only: its figures are not those of the goals.
+func (r *report) aside(run func(*report)) {
+	other := &report{out: io.Discard, log: r.log, growth: r.growth, failed: r.failed}
+	run(other)
+	r.growth, r.failed = other.growth, other.failed
+}
+
 // progress tells people what goes on.
 func (r *report) progress(format string, arguments ...any) {
 	fmt.Fprintf(r.log, format+"\n", arguments...)

@@ -19,7 +19,7 @@ import (
 //	client                server                    core
 //	tb-cli  ------------- tb-up        tb-in ------ tb-core
 //	192.0.2.2    192.0.2.1                          3fff:c::2
-//	3fff:a::2    3fff:a::1   3fff:c::1
+//	3fff:a::2    3fff:a::1   3fff:c::1              and, as the host beyond it, 3fff:f::1
 //	tb-vx  == VXLAN ===== tb-vx
 //
 // Behind the client lie all subscribers' outer addresses (clientNet), and two native networks that plain forwarding and
@@ -61,6 +61,7 @@ var (
 	vxlanNet     = netip.MustParsePrefix("3fff:4::/32")
 	endpointNet  = netip.MustParsePrefix("3fff:e::/64")
 	prefixNet    = netip.MustParsePrefix("3fff:100::/32")
+	coreHost     = netip.MustParseAddr("3fff:f::1")
 	tunnelServer = netip.MustParseAddr("3fff:d::1")
 )
 
@@ -104,15 +105,19 @@ func (s *site) wire() error {
 	)
 }
 
+// route sends the subscribers' IPv4 addresses to the client and IPv6 to the core, each by a default route through one
+// gateway, as in a small provider's network.
 func (s *site) route() error {
-	everything := netip.MustParsePrefix("3fff::/16")
+	anywhere4, anywhere6 := netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	return errors.Join(
-		s.server.AddRoute(lab.Route{To: clientNet, Via: client4.Addr()}),
+		s.server.AddRoute(lab.Route{To: anywhere4, Via: client4.Addr()}),
+		s.server.AddRoute(lab.Route{To: anywhere6, Via: core6.Addr()}),
 		s.server.AddRoute(lab.Route{To: plainNet, Via: client6.Addr()}),
 		s.client.AddAddress("lo", netip.PrefixFrom(hostOf(plainNet), 128)),
 		s.client.AddRoute(lab.Route{To: clientNet, Device: "lo", Local: true}),
-		s.client.AddRoute(lab.Route{To: everything, Via: server6.Addr(), Source: hostOf(plainNet)}),
-		s.core.AddRoute(lab.Route{To: everything, Via: inner6.Addr()}),
+		s.client.AddRoute(lab.Route{To: anywhere6, Via: server6.Addr(), Source: hostOf(plainNet)}),
+		s.core.AddAddress("lo", netip.PrefixFrom(coreHost, 128)),
+		s.core.AddRoute(lab.Route{To: anywhere6, Via: inner6.Addr(), Source: coreHost}),
 	)
 }
 

@@ -34,3 +34,13 @@ func percentile(values []time.Duration, p float64) time.Duration {
 
 // milliseconds as a number with a fraction.
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// medianRatio is the median of values[i]/references[i]: each pair was measured one right after the other, so that the
+// machine's moods cancel out.
+func medianRatio(values, references []float64) float64 {
+	ratios := make([]float64, min(len(values), len(references)))
+	for i := range ratios {
+		ratios[i] = values[i] / references[i]
+	}
+	return median(ratios)
+}

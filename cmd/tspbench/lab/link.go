@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
@@ -74,7 +75,7 @@ func (s *Space) AddAddress(device string, address netip.Prefix) error {
 	if err != nil {
 		return fmt.Errorf("find %s in %s: %w", device, s.Name, err)
 	}
-	entry := &netlink.Addr{IPNet: ipNet(address)}
+	entry := &netlink.Addr{IPNet: IPNet(address)}
 	if address.Addr().Is6() {
 		entry.Flags = unix.IFA_F_NODAD
 	}
@@ -109,7 +110,7 @@ type Route struct {
 
 // AddRoute adds a route.
 func (s *Space) AddRoute(route Route) error {
-	entry := &netlink.Route{Dst: ipNet(route.To), Table: route.Table}
+	entry := &netlink.Route{Dst: IPNet(route.To), Table: route.Table}
 	if route.Via.IsValid() {
 		entry.Gw = route.Via.AsSlice()
 	}
@@ -181,6 +182,24 @@ func setFeature(socket int, device string, feature Feature, on bool) error {
 	return nil
 }
 
-func ipNet(p netip.Prefix) *net.IPNet {
+// IPNet is a prefix as netlink wants it.
+func IPNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// Listens says whether a TCP socket over IPv6 listens on a port in the namespace.
+func (s *Space) Listens(port uint16) (bool, error) {
+	var found bool
+	err := s.Do(func() error {
+		table, err := os.ReadFile("/proc/thread-self/net/tcp6")
+		if err != nil {
+			return fmt.Errorf("sockets of %s: %w", s.Name, err)
+		}
+		for line := range strings.Lines(string(table)) {
+			fields := strings.Fields(line) // number, local address:port, remote, state
+			found = found || len(fields) > 3 && fields[3] == "0A" && strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port))
+		}
+		return nil
+	})
+	return found, err
 }

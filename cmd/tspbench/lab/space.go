@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -215,4 +216,36 @@ func onThread(f func() error) error {
 		result <- f()
 	}()
 	return <-result
+}
+
+// UseCPUs keeps this process, and what it starts from now on, on the first n of the CPUs it may use. It is called while
+// few threads run: those that begin meanwhile may be missed.
+func UseCPUs(n int) error {
+	var allowed, used unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+		return fmt.Errorf("sched_getaffinity: %w", err)
+	}
+	if n < 1 || n > allowed.Count() {
+		return fmt.Errorf("%d CPUs wanted, %d are there", n, allowed.Count())
+	}
+	for cpu := 0; used.Count() < n; cpu++ {
+		if allowed.IsSet(cpu) {
+			used.Set(cpu)
+		}
+	}
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return fmt.Errorf("threads: %w", err)
+	}
+	for _, thread := range threads {
+		id, err := strconv.Atoi(thread.Name())
+		if err != nil {
+			return fmt.Errorf("thread %s: %w", thread.Name(), err)
+		}
+		if err := unix.SchedSetaffinity(id, &used); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("sched_setaffinity: %w", err)
+		}
+	}
+	runtime.GOMAXPROCS(n)
+	return nil
 }

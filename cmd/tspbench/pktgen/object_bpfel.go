@@ -34,7 +34,6 @@ const (
 	objectProgClientIn        = "client_in"
 	objectProgClientOut       = "client_out"
 	objectProgGenerate        = "generate"
-	objectProgPass            = "pass"
 	objectProgSinkTc          = "sink_tc"
 	objectProgSinkXdp         = "sink_xdp"
 	objectVarClientGatewayMac = "client_gateway_mac"
@@ -101,7 +100,6 @@ type objectProgramSpecs struct {
 	ClientIn  *ebpf.ProgramSpec `ebpf:"client_in"`
 	ClientOut *ebpf.ProgramSpec `ebpf:"client_out"`
 	Generate  *ebpf.ProgramSpec `ebpf:"generate"`
-	Pass      *ebpf.ProgramSpec `ebpf:"pass"`
 	SinkTc    *ebpf.ProgramSpec `ebpf:"sink_tc"`
 	SinkXdp   *ebpf.ProgramSpec `ebpf:"sink_xdp"`
 }
@@ -201,7 +199,6 @@ type objectPrograms struct {
 	ClientIn  *ebpf.Program `ebpf:"client_in"`
 	ClientOut *ebpf.Program `ebpf:"client_out"`
 	Generate  *ebpf.Program `ebpf:"generate"`
-	Pass      *ebpf.Program `ebpf:"pass"`
 	SinkTc    *ebpf.Program `ebpf:"sink_tc"`
 	SinkXdp   *ebpf.Program `ebpf:"sink_xdp"`
 }
@@ -211,7 +208,6 @@ func (p *objectPrograms) Close() error {
 		p.ClientIn,
 		p.ClientOut,
 		p.Generate,
-		p.Pass,
 		p.SinkTc,
 		p.SinkXdp,
 	)

@@ -182,13 +182,6 @@ int sink_xdp(struct xdp_md *ctx)
 	return count((void *)(long)ctx->data, (void *)(long)ctx->data_end, 1) ? XDP_DROP : XDP_PASS;
 }
 
-/* pass takes a frame as it comes: a veth only receives redirected frames while its own end has a program. */
-SEC("xdp")
-int pass(struct xdp_md *ctx)
-{
-	return XDP_PASS;
-}
-
 SEC("tc")
 int sink_tc(struct __sk_buff *skb)
 {

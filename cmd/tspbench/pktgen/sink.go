@@ -66,16 +66,6 @@ func (s *Sink) Close() error {
 	return err
 }
 
-// Receiver lets a veth take redirected frames: its own end needs an XDP program for that, if only one that passes all.
-func Receiver(device int) (link.Link, error) {
-	objects, err := load("pass", nil, nil)
-	if err != nil {
-		return nil, fmt.Errorf("load receiver: %w", err)
-	}
-	defer objects.Close()
-	return attachXDP(objects.Programs["pass"], device)
-}
-
 func attachXDP(program *ebpf.Program, device int) (link.Link, error) {
 	attached, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: device, Flags: link.XDPDriverMode})
 	if err != nil {

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+)
+
+// allCommand measures everything.
+func allCommand() *cobra.Command {
+	quick := false
+	command := subject("all", "Everything: every subject, and how figures grow with the number of sessions",
+		`Measures every subject and prints how the figures grow with the number of sessions. It takes some minutes; --quick
+measures the core of it in less than 45 seconds.`,
+		asRoot(func(ctx context.Context, r *report) error {
+			if quick {
+				return all(ctx, quickPlan(), r)
+			}
+			return all(ctx, fullPlan(), r)
+		}))
+	command.Flags().BoolVar(&quick, "quick", false, "only the core, in less than 45 seconds")
+	return command
+}
+
+// all runs a plan. A subject that fails does not keep the others from being measured.
+func all(ctx context.Context, p plan, r *report) error {
+	r.measure(ctx, "packets", func(ctx context.Context, r *report) error { return packets(ctx, p.packets, r) })
+	r.measure(ctx, "ping", func(ctx context.Context, r *report) error { return ping(ctx, p.ping, r) })
+	r.measure(ctx, "tcp", func(ctx context.Context, r *report) error { return tcp(ctx, p.tcp, r) })
+	for _, sessions := range p.smaller {
+		o := p.restart
+		o.sessions = sessions
+		r.aside(func(r *report) {
+			r.measure(ctx, "daemon", func(ctx context.Context, r *report) error { return lifetime(ctx, o, r) })
+		})
+	}
+	r.measure(ctx, "daemon", func(ctx context.Context, r *report) error { return lifetime(ctx, p.restart, r) })
+	if p.broker > 0 {
+		r.measure(ctx, "memory", func(ctx context.Context, r *report) error {
+			return brokerMemoryApart(ctx, p.broker, p.restart.state, r)
+		})
+	}
+	return ctx.Err()
+}
+
+// lifetime measures logins, memory and restarts of one daemon.
+func lifetime(ctx context.Context, o restartOptions, r *report) (err error) {
+	d, err := newDaemon(ctx, o.daemonOptions, r)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	before, err := d.memory()
+	if err != nil {
+		return err
+	}
+	sessions, err := d.loginAll(ctx, o.loginOptions, r)
+	if err != nil {
+		return err
+	}
+	if err := d.memoryFigures(before, r); err != nil {
+		return err
+	}
+	return d.restartAll(ctx, o, sessions, r)
+}

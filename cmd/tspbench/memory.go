@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// sessionGoal is what the daemon may need of memory for one session, octets.
+var sessionGoal = goal{1536, atMost}
+
+func memoryCommand() *cobra.Command {
+	o := fullPlan().restart.loginOptions
+	inProcess := 0
+	command := subject("memory", "Memory of the daemon a session",
+		`Starts the daemon in namespaces, logs in all subscribers and measures what its memory grew by (RssAnon: without
+program text and the kernel's tunnel table). With --in-process so many sessions are made by the broker alone, with lease
+store and eBPF driver but without the dialogues, which a million of would take minutes.`,
+		asRoot(func(ctx context.Context, r *report) error {
+			if inProcess > 0 {
+				return brokerMemory(ctx, inProcess, o.state, r)
+			}
+			return memory(ctx, o, r)
+		}))
+	loginFlags(command, &o)
+	command.Flags().IntVar(&inProcess, "in-process", 0, "sessions to make by the broker alone")
+	return command
+}
+
+// memory measures the daemon's memory a session: what it grew by from ready, with the accounts in memory, to every
+// subscriber logged in.
+func memory(ctx context.Context, o loginOptions, r *report) (err error) {
+	d, err := newDaemon(ctx, o.daemonOptions, r)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	before, err := d.memory()
+	if err != nil {
+		return err
+	}
+	if _, err := d.loginAll(ctx, o, r); err != nil {
+		return err
+	}
+	return d.memoryFigures(before, r)
+}
+
+// memoryFigures reports what the daemon grew by since before.
+func (d *daemon) memoryFigures(before uint64, r *report) error {
+	after, err := d.memory()
+	if err != nil {
+		return err
+	}
+	sessions := d.options.sessions
+	each := (float64(after) - float64(before)) / float64(sessions)
+	r.add(fmt.Sprintf("session.bytes.%d", sessions), each, "B/session", sessionGoal)
+	r.add(fmt.Sprintf("daemon.rss_mb.%d", sessions), float64(after)/(1<<20), "MiB", goal{})
+	r.growth.set("session.bytes", sessions, each)
+	return nil
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package main
+
+import (
+	"os"
+	"time"
+
+	"ddtb/provision/datapath"
+)
+
+// plan is what a run of all subjects measures.
+type plan struct {
+	packets packetsOptions
+	ping    pingOptions
+	tcp     tcpOptions
+	restart restartOptions // logins and memory too: one daemon serves all three
+	smaller []int          // numbers of sessions for the growth table besides
+	broker  int            // sessions of the broker alone, 0 for none
+}
+
+func fullPlan() plan {
+	return plan{
+		packets: packetsOptions{
+			tunnels: []uint{1, 1000, 50_000, 1_000_000}, repeat: 9, duration: 300 * time.Millisecond,
+			warm: 30 * time.Millisecond, encap: datapath.V6UDPV4.String(),
+		},
+		ping: pingOptions{count: 5000, repeat: 9},
+		tcp:  tcpOptions{repeat: 3, duration: 3 * time.Second},
+		restart: restartOptions{
+			loginOptions: loginOptions{
+				daemonOptions: daemonOptions{program: beside("ddtb"), state: os.TempDir(), sessions: 50_000},
+				window:        64, workers: 2,
+			},
+			rate: 20_000, repeat: 5,
+		},
+		smaller: []int{1000},
+		broker:  1_000_000,
+	}
+}
+
+// quickPlan is the core of it, for less than 45 seconds.
+func quickPlan() plan {
+	p := fullPlan()
+	p.packets.tunnels = []uint{1, 50_000, 1_000_000}
+	p.packets.repeat, p.packets.duration, p.packets.warm = 3, 100*time.Millisecond, 20*time.Millisecond
+	p.ping.count, p.ping.repeat = 1000, 3
+	p.tcp.repeat, p.tcp.duration = 1, time.Second
+	p.restart.repeat = 1
+	p.smaller, p.broker = nil, 0
+	return p
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ddtb/cmd/tspbench/lab"
+)
+
+// tcpOptions are the settings of the subject "tcp".
+type tcpOptions struct {
+	repeat   int
+	duration time.Duration // of one stream, whole seconds
+}
+
+func tcpCommand() *cobra.Command {
+	o := fullPlan().tcp
+	command := subject("tcp", "Rate of one TCP stream through a tunnel",
+		`Measures one iperf3 stream between a subscriber and a host in the core, both directions, through his tunnel, through
+kernel VXLAN and plain. The veths have no checksum or segmentation offload, so that each packet on them is one as on a
+real wire. vs_plain and vs_vxlan are the worse of the two directions: more is better.`,
+		asRoot(func(ctx context.Context, r *report) error { return tcp(ctx, o, r) }))
+	flags := command.Flags()
+	flags.IntVar(&o.repeat, "repeat", o.repeat, "repetitions, interleaved")
+	flags.DurationVar(&o.duration, "duration", o.duration, "of one stream, whole seconds")
+	return command
+}
+
+// tcp measures one iperf3 stream between a subscriber and a host in the core, both directions: through the tunnel,
+// through kernel VXLAN and plain. The veths carry packets as real wires do: no checksum or segmentation offload, so each
+// packet is one of MTU size with its checksum in it. (With a veth's default offloads packets stay 64 KB large from end to
+// end and no wire is measured; frames that XDP redirects need their checksums anyway.)
+func tcp(ctx context.Context, o tcpOptions, r *report) (err error) {
+	if _, err := exec.LookPath("iperf3"); err != nil {
+		return fmt.Errorf("iperf3 is needed (Debian package iperf3): %w", err)
+	}
+	r.progress("tcp: %d streams of %v, offloads off as on a wire", o.repeat*len(tcpDirections)*3, o.duration)
+	plain, err := newSite()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, plain.Close()) }()
+	if err := errors.Join(plain.vxlan(), plain.vxlanSource()); err != nil {
+		return err
+	}
+	tunnel, err := newTunnelSite(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tunnel.Close()) }()
+	paths := []tcpPath{
+		{"plain", plain, hostOf(plainNet)}, {"vxlan", plain, hostOf(vxlanNet)},
+		{"tunnel", tunnel.site, tunnelEndpoint(tunnelIndex(0))},
+	}
+	for _, s := range []*site{plain, tunnel.site} {
+		stop, err := iperfServer(ctx, s.core)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	rates, err := tcpRates(ctx, o, paths)
+	if err != nil {
+		return err
+	}
+	tcpFigures(r, rates)
+	return nil
+}
+
+// tcpPath is a way from the client to the core, chosen by source address.
+type tcpPath struct {
+	name string
+	site *site
+	from netip.Addr
+}
+
+// iperfPort is iperf3's own.
+const iperfPort = 5201
+
+// tcpDirections are named as the subscriber sees them.
+var tcpDirections = []string{"up", "down"}
+
+// tcpRates gives bits a second of each path and direction, "plain.up", one entry a repetition.
+func tcpRates(ctx context.Context, o tcpOptions, paths []tcpPath) (map[string][]float64, error) {
+	rates := map[string][]float64{}
+	for range o.repeat {
+		for _, direction := range tcpDirections {
+			for _, path := range paths {
+				rate, err := iperf(ctx, path, direction == "down", o.duration)
+				if err != nil {
+					return nil, fmt.Errorf("iperf3 %s %s: %w", path.name, direction, err)
+				}
+				key := path.name + "." + direction
+				rates[key] = append(rates[key], rate)
+			}
+		}
+	}
+	return rates, nil
+}
+
+// tcpFigures reports each direction, and as tcp.vs_plain and tcp.vs_vxlan the worse of the two.
+func tcpFigures(r *report, rates map[string][]float64) {
+	for _, path := range []string{"plain", "vxlan", "tunnel"} {
+		for _, direction := range tcpDirections {
+			r.add("tcp."+path+"."+direction, median(rates[path+"."+direction])/1e9, "Gbit/s", goal{})
+		}
+	}
+	for _, reference := range []string{"plain", "vxlan"} {
+		worst := 0.0
+		for i, direction := range tcpDirections {
+			ratio := medianRatio(rates["tunnel."+direction], rates[reference+"."+direction])
+			r.add("tcp."+direction+".vs_"+reference, ratio, "x", goal{})
+			if i == 0 || ratio < worst {
+				worst = ratio
+			}
+		}
+		r.add("tcp.vs_"+reference, worst, "x", goal{})
+	}
+}
+
+// iperfServer starts a server in a namespace and waits until it listens.
+func iperfServer(ctx context.Context, space *lab.Space) (stop func(), err error) {
+	output := &bytes.Buffer{}
+	cmd := exec.Command("iperf3", "--server", "--bind", coreHost.String(), "--forceflush")
+	cmd.Stdout, cmd.Stderr = output, output
+	process, err := space.Start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	stop = func() {
+		_ = process.Kill()
+		_ = process.Wait()
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for {
+		listening, err := space.Listens(iperfPort)
+		if err == nil && listening {
+			return stop, nil
+		}
+		select {
+		case <-process.Done():
+			return nil, fmt.Errorf("iperf3 server ended: %s", output)
+		case <-ctx.Done():
+			stop()
+			return nil, errors.Join(ctx.Err(), err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// iperf runs one stream and gives the rate the receiver saw, bits a second.
+func iperf(ctx context.Context, path tcpPath, reverse bool, d time.Duration) (float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, d+10*time.Second)
+	defer cancel()
+	arguments := []string{"--client", coreHost.String(), "--bind", path.from.String(), "--json",
+		"--time", strconv.Itoa(int(math.Ceil(d.Seconds()))), "--connect-timeout", "3000"}
+	if reverse {
+		arguments = append(arguments, "--reverse")
+	}
+	cmd := exec.CommandContext(ctx, "iperf3", arguments...)
+	output := &bytes.Buffer{}
+	cmd.Stdout = output
+	process, err := path.site.client.Start(cmd)
+	if err != nil {
+		return 0, err
+	}
+	failure := process.Wait()
+	var result struct {
+		Error string `json:"error"`
+		End   struct {
+			Received struct {
+				BitsPerSecond float64 `json:"bits_per_second"`
+			} `json:"sum_received"`
+		} `json:"end"`
+	}
+	if err := json.Unmarshal(output.Bytes(), &result); err != nil {
+		return 0, errors.Join(failure, fmt.Errorf("output: %w", err))
+	}
+	if result.Error != "" || failure != nil || result.End.Received.BitsPerSecond == 0 {
+		return 0, errors.Join(failure, errors.New(strings.TrimSpace("no data carried "+result.Error)))
+	}
+	return result.End.Received.BitsPerSecond, nil
+}

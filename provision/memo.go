@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package provision
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+	"unique"
+
+	"ddtb/aaa"
+	"ddtb/provision/datapath"
+)
+
+// memo is what a session leaves with its lease for the process after a restart. What the lease itself says (pool, index,
+// foreign prefix, session id) is not repeated.
+//
+// On disk it is a version, a phase, then the fields in the order of writeEntry: numbers as varints, text with its length
+// before it, addresses as they are.
+type memo struct {
+	phase phase
+	entry *entry // terms, client, times, base counters; on phaseEnding how it ended
+	prev  *past  // phaseStarting only: the session it replaced, whose Stop record may still be owed
+}
+
+// past is a session that ended, with what its own lease no longer tells.
+type past struct {
+	entry    *entry
+	endpoint netip.Addr
+	prefix   netip.Prefix
+}
+
+// phase is how far a session had come.
+//
+//	phaseOffered:  not accepted: a restart gives the lease back
+//	phaseStarting: accepted, but whether the Start record was taken is not known: a restart gives it again
+//	phaseActive:   started
+//	phaseEnding:   the tunnel is gone: a restart gives the Stop record (again) and the lease back
+type phase uint8
+
+const (
+	phaseOffered phase = iota + 1
+	phaseStarting
+	phaseActive
+	phaseEnding
+)
+
+const (
+	memoVersion = 1
+	maxMemo     = 1900 // octets of one session, so that two fit into lease.MaxData
+)
+
+var errMemo = errors.New("session data not readable")
+
+// offeredMemo is the memo of an offer.
+func offeredMemo() []byte { return []byte{memoVersion, byte(phaseOffered)} }
+
+// append encodes m.
+func (m memo) append(b []byte) []byte {
+	b = append(b, memoVersion, byte(m.phase))
+	if m.phase == phaseOffered {
+		return b
+	}
+	b = appendEntry(b, m.entry)
+	if m.phase == phaseEnding {
+		b = appendEnd(b, m.entry.extra.end)
+	}
+	if m.phase == phaseStarting {
+		b = appendPast(b, m.prev)
+	}
+	return b
+}
+
+func appendEntry(b []byte, e *entry) []byte {
+	t := e.terms.Value()
+	b = append(b, bits(t.anonymous, t.noPrefix, t.idle, e.router), byte(t.authentic), byte(t.encap))
+	b = appendText(b, e.name, t.backend, t.pool)
+	for _, n := range []uint64{
+		uint64(t.sessionLimit), uint64(t.mtu), uint64(e.slot),
+		millis(t.sessionTimeout), millis(t.idleTimeout), millis(t.interim),
+		millis(t.keepalive), millis(t.lifetime), millis(t.silence), millis(t.records),
+		uint64(e.since),
+	} {
+		b = binary.AppendUvarint(b, n)
+	}
+	local := t.local.Addr().As4()
+	b = append(b, e.client[:]...)
+	b = binary.BigEndian.AppendUint16(b, e.port)
+	b = append(b, local[:]...)
+	b = binary.BigEndian.AppendUint16(b, t.local.Port())
+	var base datapath.Counters
+	var class [][]byte
+	if e.extra != nil {
+		base, class = e.extra.base, e.extra.class
+		if e.extra.end != nil {
+			base = e.total()
+		}
+	}
+	b = appendCounters(b, base)
+	b = binary.AppendUvarint(b, uint64(len(class)))
+	for _, c := range class {
+		b = appendText(b, string(c))
+	}
+	return b
+}
+
+func appendEnd(b []byte, end *ending) []byte {
+	return binary.AppendUvarint(append(b, byte(end.cause)), uint64(end.at))
+}
+
+func appendPast(b []byte, p *past) []byte {
+	if p == nil {
+		return append(b, 0)
+	}
+	b = append(b, 1)
+	b = append(b, p.entry.id[:]...)
+	b = binary.AppendUvarint(b, uint64(p.entry.tunnelID))
+	b = append(b, p.endpoint.AsSlice()...)
+	if p.prefix.IsValid() {
+		b = append(b, byte(p.prefix.Bits()))
+		b = append(b, p.prefix.Addr().AsSlice()...)
+	} else {
+		b = append(b, noPrefix)
+	}
+	return appendEnd(appendEntry(b, p.entry), p.entry.extra.end)
+}
+
+// noPrefix stands where a prefix length would.
+const noPrefix = 255
+
+func appendText(b []byte, texts ...string) []byte {
+	for _, s := range texts {
+		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
+	}
+	return b
+}
+
+func appendCounters(b []byte, c datapath.Counters) []byte {
+	for _, n := range []uint64{c.RxPackets, c.RxBytes, c.TxPackets, c.TxBytes} {
+		b = binary.AppendUvarint(b, n)
+	}
+	return b
+}
+
+func bits(flags ...bool) (b byte) {
+	for i, f := range flags {
+		if f {
+			b |= 1 << i
+		}
+	}
+	return b
+}
+
+func millis(d time.Duration) uint64 { return uint64(d / time.Millisecond) }
+
+// readMemo is the inverse of memo.append. The entry has no id, index nor tunnel id, and its terms no lease pool: they
+// are the lease's to tell.
+func readMemo(b []byte) (memo, error) {
+	r := &reader{b: b}
+	if v := r.byte(); v != memoVersion {
+		return memo{}, fmt.Errorf("%w: version %d, expected %d", errMemo, v, memoVersion)
+	}
+	m := memo{phase: phase(r.byte())}
+	switch m.phase {
+	case phaseOffered:
+	case phaseStarting:
+		m.entry = r.entry()
+		m.prev = r.past()
+	case phaseActive:
+		m.entry = r.entry()
+	case phaseEnding:
+		m.entry = r.entry()
+		m.entry.more().end = r.end()
+	default:
+		r.failed = true
+	}
+	if r.failed || len(r.b) > 0 {
+		return memo{}, fmt.Errorf("%w: %d octets", errMemo, len(b))
+	}
+	return m, nil
+}
+
+// reader takes a memo apart. Once something is missing it fails, and gives zeros.
+type reader struct {
+	b      []byte
+	failed bool
+}
+
+func (r *reader) take(n int) []byte {
+	if r.failed || n < 0 || n > len(r.b) {
+		r.failed, r.b = true, nil
+		return make([]byte, min(max(n, 0), 16))
+	}
+	out := r.b[:n]
+	r.b = r.b[n:]
+	return out
+}
+
+func (r *reader) byte() byte { return r.take(1)[0] }
+
+func (r *reader) number() uint64 {
+	n, size := binary.Uvarint(r.b)
+	if size <= 0 {
+		size = -1
+	}
+	r.take(size)
+	return n
+}
+
+func (r *reader) text() string {
+	n := r.number()
+	if n > uint64(len(r.b)) {
+		r.failed = true
+		return ""
+	}
+	return string(r.take(int(n)))
+}
+
+// duration reads milliseconds, at most some 290 million years' worth of them being refused.
+func (r *reader) duration() time.Duration {
+	n := r.number()
+	if n > uint64(1<<63-1)/uint64(time.Millisecond) {
+		r.failed = true
+		return 0
+	}
+	return time.Duration(n) * time.Millisecond
+}
+
+// time reads Unix milliseconds.
+func (r *reader) time() int64 {
+	n := r.number()
+	if n > 1<<53 {
+		r.failed = true
+	}
+	return int64(n & (1<<53 - 1))
+}
+
+func (r *reader) addrPort() ([4]byte, uint16) {
+	return [4]byte(r.take(4)), binary.BigEndian.Uint16(r.take(2))
+}
+
+func (r *reader) counters() datapath.Counters {
+	return datapath.Counters{RxPackets: r.number(), RxBytes: r.number(), TxPackets: r.number(), TxBytes: r.number()}
+}
+
+func (r *reader) entry() *entry {
+	e, t := &entry{}, terms{}
+	flags := r.byte()
+	t.anonymous, t.noPrefix, t.idle, e.router = flags&1 != 0, flags&2 != 0, flags&4 != 0, flags&8 != 0
+	t.authentic, t.encap = aaa.Authentic(r.byte()), datapath.Encap(r.byte())
+	e.name, t.backend, t.pool = r.text(), r.text(), r.text()
+	t.sessionLimit, t.mtu, e.slot = int(r.number()&0xffffff), int(r.number()&0xffffff), uint16(r.number())
+	t.sessionTimeout, t.idleTimeout, t.interim = r.duration(), r.duration(), r.duration()
+	t.keepalive, t.lifetime, t.silence, t.records = r.duration(), r.duration(), r.duration(), r.duration()
+	e.since = r.time()
+	e.client, e.port = r.addrPort()
+	local, port := r.addrPort()
+	t.local = netip.AddrPortFrom(netip.AddrFrom4(local), port)
+	base, n := r.counters(), r.number()
+	var class [][]byte
+	for ; n > 0 && !r.failed; n-- {
+		class = append(class, []byte(r.text()))
+	}
+	if base != (datapath.Counters{}) || class != nil {
+		*e.more() = extra{base: base, class: class}
+	}
+	if flags > 15 || t.encap != datapath.V6UDPV4 && t.encap != datapath.V6V4 {
+		r.failed = true
+	}
+	e.terms = unique.Make(t)
+	return e
+}
+
+func (r *reader) end() *ending {
+	return &ending{cause: aaa.Cause(r.byte()), at: r.time()}
+}
+
+func (r *reader) past() *past {
+	if r.byte() == 0 {
+		return nil
+	}
+	p := &past{}
+	id := sid(r.take(12))
+	tunnelID := uint32(r.number())
+	p.endpoint = netip.AddrFrom16([16]byte(r.take(16)))
+	if n := r.byte(); n != noPrefix {
+		p.prefix = netip.PrefixFrom(netip.AddrFrom16([16]byte(r.take(16))), int(n))
+		if !p.prefix.IsValid() {
+			r.failed = true
+		}
+	}
+	p.entry = r.entry()
+	p.entry.id, p.entry.tunnelID = id, tunnelID
+	p.entry.more().end = r.end()
+	return p
+}

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+	"unique"
+
+	"ddtb/aaa"
+	"ddtb/provision/datapath"
+	"ddtb/provision/lease"
+)
+
+// Recover makes the lease store and the datapath equal after a start, before anything else is asked of the Broker.
+// Tunnels whose session was accepted go on, untouched. Sessions without tunnel (the host was rebooted) get it again, or
+// end if their lease is over; tunnels without session are deleted; records that may not have been given are given.
+// After an error the tunnels forward as before, and Recover can be tried again.
+func (b *Broker) Recover(ctx context.Context) error {
+	r := &recovery{Broker: b, s: b.settings.Load(), replaced: make(map[sid]bool)}
+	b.forget()
+	for _, step := range []func(context.Context) error{r.readLeases, r.match, r.pay, r.fill, r.release} {
+		if err := step(ctx); err != nil {
+			return fmt.Errorf("recover: %w", err)
+		}
+	}
+	b.mu.Lock()
+	sessions := b.sessions()
+	b.mu.Unlock()
+	b.log.Info().Int("sessions", sessions).Int("adopted", r.adopted).Int("set", len(r.bare)).Int("removed", len(r.strays)).
+		Int("ended", r.ended).Msg("recovered")
+	b.ready.Store(true)
+	return nil
+}
+
+// forget empties the tables of what an earlier Recover that failed had put there.
+func (b *Broker) forget() {
+	fresh := newTable()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.byID, b.tunnels, b.clients, b.owners = fresh.byID, fresh.tunnels, fresh.clients, fresh.owners
+	b.endings, b.guests, b.active, b.fresh = fresh.endings, fresh.guests, fresh.active, nil
+}
+
+// recovery is one run of Recover.
+type recovery struct {
+	*Broker
+	s        *settings
+	starting []memo         // accepted, perhaps not recorded
+	owed     []*entry       // Ending
+	stale    []*entry       // of two with the same owner or client, the older
+	replaced map[sid]bool   // sessions whose end a newer session's lease tells
+	unused   []lease.Holder // of offers, and of sessions in replaced
+	strays   []uint32       // tunnels to be deleted
+	bare     []*entry       // sessions without tunnel
+	adopted  int
+	ended    int
+}
+
+// readLeases makes entries of the leases of this node.
+func (r *recovery) readLeases(ctx context.Context) error {
+	for l, err := range r.store.All(ctx) {
+		if err != nil {
+			return fmt.Errorf("read leases: %w", err)
+		}
+		if l.State == lease.Active && l.Node == r.s.Node {
+			r.read(l)
+		}
+	}
+	for id := range r.replaced {
+		r.mu.Lock()
+		e := r.find(id)
+		if e != nil {
+			r.table.remove(e)
+			r.owed = slices.DeleteFunc(r.owed, func(o *entry) bool { return o == e })
+			r.unused = append(r.unused, e.holder())
+		}
+		r.mu.Unlock()
+	}
+	return nil
+}
+
+func (r *recovery) read(l lease.Lease) {
+	holder := lease.Holder{Pool: l.Pool, Index: l.Index, Session: l.Session}
+	id, ok := parseID(l.Session)
+	m, err := readMemo(l.Data)
+	if _, known := r.s.pools[l.Pool]; !known {
+		err = errors.Join(err, fmt.Errorf("pool %q is not configured any more", l.Pool))
+	}
+	if !ok || err != nil {
+		r.log.Error().Err(err).Str("session", l.Session).Str("owner", l.Owner).Stringer("endpoint", l.Endpoint).
+			Msg("a lease tells of no session that can be gone on with; it is released, no Stop record can be given")
+		r.unused = append(r.unused, holder)
+		return
+	}
+	if m.phase == phaseOffered {
+		r.unused = append(r.unused, holder)
+		return
+	}
+	r.adopt(id, l, m)
+}
+
+// adopt puts the session of a lease into the tables.
+func (r *recovery) adopt(id sid, l lease.Lease, m memo) {
+	e, t := m.entry, m.entry.terms.Value()
+	t.leasePool = l.Pool
+	e.terms = unique.Make(t)
+	e.id, e.index, e.tunnelID = id, l.Index, l.ID
+	e.seen, e.leaseEnd = e.since, uint32(max(0, l.Expires.Unix()))
+	if l.Foreign {
+		e.more().foreign = l.Prefix
+	}
+	if m.prev != nil {
+		r.replaced[m.prev.entry.id] = true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m.phase == phaseEnding {
+		e.state = Ending
+		e.extra.end.step = endMarked
+		r.byID[id.tunnel()] = e
+		r.endings[e] = struct{}{}
+		if !t.anonymous && r.owners[e.owner()] == nil {
+			r.owners[e.owner()] = e
+		}
+		r.owed = append(r.owed, e)
+		return
+	}
+	if m.phase == phaseStarting {
+		r.starting = append(r.starting, m)
+	}
+	r.insert(e)
+}
+
+// insert makes e Active. Of two sessions at the same outer address or of the same slot the older has to end: a crash came
+// between the beginning of the one and the end of the other.
+func (r *recovery) insert(e *entry) {
+	owner, from := e.owner(), e.from()
+	sameOwner, sameClient := r.owners[owner], r.clients[from]
+	r.addActive(e)
+	if sameOwner != nil && sameOwner.state == Active {
+		r.owners[owner] = r.newer(e, sameOwner)
+	}
+	if sameClient != nil {
+		r.clients[from] = r.newer(e, sameClient)
+	}
+}
+
+// newer gives the newer of two sessions and has the other ended.
+func (r *recovery) newer(a, b *entry) *entry {
+	if a.since < b.since {
+		a, b = b, a
+	}
+	r.stale = append(r.stale, b)
+	return a
+}
+
+// match compares with the tunnels in force, and makes the datapath equal.
+func (r *recovery) match(ctx context.Context) error {
+	b := r.Broker
+	b.sweeps.round++
+	var changed []datapath.Tunnel
+	for state, err := range b.datapath.All(ctx) {
+		if err != nil {
+			return fmt.Errorf("list tunnels: %w", err)
+		}
+		b.mu.Lock()
+		e := b.tunnels[state.ID]
+		if e == nil || e.id.tunnel() != state.Session {
+			r.strays = append(r.strays, state.ID)
+			b.mu.Unlock()
+			continue
+		}
+		e.raw, e.sweep = state.Counters, b.sweeps.round
+		e.seen = max(e.seen, state.LastSeen.UnixMilli())
+		if want := e.tunnel(r.s.pool(e.terms.Value().leasePool)); want != state.Tunnel {
+			changed = append(changed, want)
+		}
+		b.mu.Unlock()
+		r.adopted++
+	}
+	for _, id := range r.strays {
+		if _, err := b.datapath.Delete(ctx, id); err != nil && !errors.Is(err, datapath.ErrNotFound) {
+			return err
+		}
+	}
+	return r.set(ctx, changed)
+}
+
+// set puts tunnels in force, and ends the sessions of those that the datapath has no room for any more.
+func (r *recovery) set(ctx context.Context, tunnels []datapath.Tunnel) error {
+	for batch := range slices.Chunk(tunnels, extendBatch) {
+		if r.datapath.Set(ctx, batch...) == nil {
+			continue
+		}
+		for _, tunnel := range batch {
+			err := r.datapath.Set(ctx, tunnel)
+			switch {
+			case errors.Is(err, datapath.ErrInvalid):
+				r.log.Error().Err(err).Msg("a session's tunnel does not fit the configuration any more; it ends")
+				r.mu.Lock()
+				r.stale = append(r.stale, r.tunnels[tunnel.ID])
+				r.mu.Unlock()
+			case err != nil:
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// pay gives the records that may not have been given.
+func (r *recovery) pay(ctx context.Context) error {
+	for _, m := range r.starting {
+		if m.prev != nil {
+			if err := r.account.Account(ctx, m.prev.record(r.s)); err != nil {
+				return err
+			}
+		}
+		if err := r.account.Account(ctx, m.entry.record(r.s, aaa.StatusStart, m.entry.since)); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		r.fresh = append(r.fresh, m.entry)
+		r.mu.Unlock()
+	}
+	for _, e := range r.owed {
+		r.ended++
+		if err := r.finish(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fill gives sessions without tunnel theirs, or ends them: those whose lease is over, and the stale.
+func (r *recovery) fill(ctx context.Context) error {
+	now, over := r.now(), []*entry{}
+	var tunnels []datapath.Tunnel
+	r.mu.Lock()
+	for _, e := range r.byID {
+		e.interim = nextInterim(e, now)
+		if e.sweep == r.sweeps.round || e.state != Active {
+			continue
+		}
+		if int64(e.leaseEnd) <= now/1000 {
+			over = append(over, e)
+			continue
+		}
+		r.bare = append(r.bare, e)
+		e.seen = now
+		tunnels = append(tunnels, e.tunnel(r.s.pool(e.terms.Value().leasePool)))
+	}
+	r.mu.Unlock()
+	if err := r.set(ctx, tunnels); err != nil {
+		return err
+	}
+	for _, e := range over {
+		if err := r.finishGone(ctx, e); err != nil {
+			return err
+		}
+	}
+	for _, e := range r.stale {
+		r.ended++
+		if err := r.endLocked(ctx, e, aaa.CauseNASError); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// finishGone ends a session that was found gone, at the last moment it is known to have been there: when its lease was
+// set or extended.
+func (r *recovery) finishGone(ctx context.Context, e *entry) error {
+	r.ended++
+	at := int64(e.leaseEnd)*1000 - r.s.LeaseTTL.Milliseconds()
+	r.mu.Lock()
+	r.table.end(e, &ending{cause: aaa.CauseNASReboot, at: max(at, e.since)}, e.raw)
+	r.mu.Unlock()
+	return r.finish(ctx, e)
+}
+
+// nextInterim is when the next Interim record of a recovered session is due.
+func nextInterim(e *entry, now int64) uint32 {
+	every := e.terms.Value().records
+	if every == 0 {
+		return 0
+	}
+	first := firstInterim(e, every)
+	step := max(1, int64(every/time.Second))
+	missed := max(0, (now/1000-int64(first)+step-1)/step)
+	return uint32(int64(first) + missed*step)
+}
+
+// release gives unused leases back and lets the others tell what has been paid.
+func (r *recovery) release(ctx context.Context) error {
+	for batch := range slices.Chunk(r.unused, extendBatch) {
+		if err := r.store.Release(ctx, batch...); err != nil {
+			return err
+		}
+	}
+	return r.markStarted(ctx)
+}
