@@ -76,16 +76,3 @@ type Subscriber struct {
 	Message         string        // for the subscriber (RADIUS Reply-Message)
 	ResponseAuth    string        // DIGEST-MD5 rspauth, 32 hex digits (RFC 2831 section 2.1.3); only after a Digest login
 }
-
-// Route is a prefix routed to a subscriber (RFC 3162 section 2.5).
-type Route struct {
-	Prefix  netip.Prefix
-	Gateway netip.Addr // invalid: the tunnel itself
-	Metric  uint32
-}
-
-// Rate bounds a tunnel's traffic, in bits of inner packets a second; 0 is no bound.
-type Rate struct {
-	Up   uint64 // from the subscriber
-	Down uint64 // to the subscriber
-}

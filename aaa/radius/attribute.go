@@ -7,12 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strconv"
-	"strings"
 
 	"layeh.com/radius"
-
-	"ddtb/aaa"
 )
 
 // Attributes that are decoded here: layeh.com/radius refuses prefixes with host bits set, gives only the first of several,
@@ -20,7 +16,7 @@ import (
 const (
 	attrVendorSpecific   radius.Type = 26
 	attrFramedIPv6Prefix radius.Type = 97  // RFC 3162 section 2.3
-	attrFramedIPv6Route  radius.Type = 99  // RFC 3162 section 2.5
+	attrFramedIPv6Route  radius.Type = 99  // RFC 3162 section 2.5; aaa.ParseRoute
 	attrDelegatedPrefix  radius.Type = 123 // RFC 4818
 	attrDigestResponse   radius.Type = 206 // draft-sterman-aaa-sip
 	attrDigestAttributes radius.Type = 207 // draft-sterman-aaa-sip
@@ -51,37 +47,6 @@ func parseAddr(a radius.Attribute) (netip.Addr, error) {
 		return netip.Addr{}, fmt.Errorf("%w: IPv6 address of %d octets", errAttribute, len(a))
 	}
 	return netip.AddrFrom16([16]byte(a)), nil
-}
-
-// parseRoute reads "prefix gateway metric" (RFC 3162 section 2.5); gateway and metric may be missing, "::" is no gateway.
-func parseRoute(text string) (aaa.Route, error) {
-	var r aaa.Route
-	fields := strings.Fields(text)
-	if len(fields) == 0 || len(fields) > 16 {
-		return r, fmt.Errorf("%w: route %q: expected \"prefix gateway metric\"", errAttribute, text)
-	}
-	prefix, err := netip.ParsePrefix(fields[0])
-	if err != nil || !prefix.Addr().Is6() {
-		return r, fmt.Errorf("%w: route %q: expected an IPv6 prefix first", errAttribute, text)
-	}
-	r.Prefix = prefix.Masked()
-	if len(fields) > 1 {
-		gateway, err := netip.ParseAddr(fields[1])
-		if err != nil || !gateway.Is6() {
-			return r, fmt.Errorf("%w: route %q: expected an IPv6 gateway second", errAttribute, text)
-		}
-		if !gateway.IsUnspecified() {
-			r.Gateway = gateway
-		}
-	}
-	if len(fields) > 2 {
-		metric, err := strconv.ParseUint(fields[2], 10, 32)
-		if err != nil {
-			return r, fmt.Errorf("%w: route %q: expected a metric third", errAttribute, text)
-		}
-		r.Metric = uint32(metric)
-	}
-	return r, nil
 }
 
 // vendorAttributes yields the values of one vendor's attribute (RFC 2865 section 5.26, the recommended form).

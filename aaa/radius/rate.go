@@ -4,8 +4,6 @@ package radius
 
 import (
 	"encoding/binary"
-	"fmt"
-	"math"
 	"strconv"
 	"strings"
 
@@ -63,7 +61,7 @@ func filterRate(p *radius.Packet, plans Plans) aaa.Rate {
 		if i := strings.LastIndexByte(text, ','); i >= 0 {
 			text = text[i+1:]
 		}
-		down, up, ok := ratePair(text, 1000)
+		down, up, ok := aaa.ParseRatePair(text, 1000)
 		if ok {
 			return aaa.Rate{Up: up, Down: down}
 		}
@@ -74,7 +72,7 @@ func filterRate(p *radius.Packet, plans Plans) aaa.Rate {
 func mikrotikRate(p *radius.Packet) aaa.Rate {
 	for _, v := range vendorAttributes(p, vendorMikrotik, 8) {
 		first, _, _ := strings.Cut(strings.TrimSpace(string(v)), " ")
-		if up, down, ok := ratePair(first, 1); ok {
+		if up, down, ok := aaa.ParseRatePair(first, 1); ok {
 			return aaa.Rate{Up: up, Down: down}
 		}
 	}
@@ -115,38 +113,4 @@ func ciscoRate(p *radius.Packet) aaa.Rate {
 		}
 	}
 	return r
-}
-
-// ratePair reads "a/b" or "a" for both; a number without suffix counts unit bit/s.
-func ratePair(text string, unit uint64) (a, b uint64, ok bool) {
-	left, right, two := strings.Cut(strings.TrimSpace(text), "/")
-	a, err := rateNumber(left, unit)
-	if err != nil {
-		return 0, 0, false
-	}
-	if !two {
-		return a, a, true
-	}
-	b, err = rateNumber(right, unit)
-	return a, b, err == nil
-}
-
-func rateNumber(text string, unit uint64) (uint64, error) {
-	digits := strings.TrimRight(text, "kKmMgG")
-	switch strings.ToUpper(text[len(digits):]) {
-	case "":
-	case "K":
-		unit = 1e3
-	case "M":
-		unit = 1e6
-	case "G":
-		unit = 1e9
-	default:
-		return 0, fmt.Errorf("rate %q: expected digits and K, M or G", text)
-	}
-	n, err := strconv.ParseUint(digits, 10, 64)
-	if err != nil || n > math.MaxInt64/unit {
-		return 0, fmt.Errorf("rate %q: expected digits and K, M or G", text)
-	}
-	return n * unit, nil
 }

@@ -132,9 +132,9 @@ func withInterface(prefix netip.Prefix, id radius.Attribute) (netip.Addr, error)
 
 func routes(p *radius.Packet, s *aaa.Subscriber) error {
 	for _, a := range values(p, attrFramedIPv6Route) {
-		r, err := parseRoute(string(a))
+		r, err := aaa.ParseRoute(string(a))
 		if err != nil {
-			return fmt.Errorf("Framed-IPv6-Route: %w", err)
+			return fmt.Errorf("Framed-IPv6-Route: %w: %w", errAttribute, err)
 		}
 		s.Routes = append(s.Routes, r)
 	}
