@@ -50,7 +50,8 @@ test-root: need-go need-root ## run only the tests in network namespaces
 demo: need-go need-root ## show the whole system at work in a small Internet of namespaces
 	@.ci/need $(TOOLS)
 	@$(MAKE) --no-print-directory build
-	CGO_ENABLED=0 $(GO) run ./cmd/ddtb/e2e/demo -bin bin
+	CGO_ENABLED=0 $(GO) build -o bin/demo ./cmd/ddtb/e2e/demo
+	@bin/demo -bin bin
 
 .PHONY: bench
 bench: need-go need-root ## measure everything: a table, and lines "result NAME VALUE UNIT"

@@ -136,6 +136,18 @@ func (b *Broker) Session(id string) (Session, bool) {
 	return b.snapshot(e), true
 }
 
+// Tunnel returns the active session of a tunnel id.
+func (b *Broker) Tunnel(id uint32) (Session, bool) {
+	s := b.settings.Load()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.tunnels[id]
+	if e == nil {
+		return Session{}, false
+	}
+	return e.session(s), true
+}
+
 func (b *Broker) lookup(id string) *entry {
 	key, ok := parseID(id)
 	if !ok {

@@ -4,14 +4,19 @@ package tsp
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
 )
 
 // ServerConfig is what a Server is made of. Backend and at least one socket are required; every other zero value is a
@@ -44,31 +49,198 @@ type Limits struct {
 	Burst       int           // messages at once from one source: 1000
 	Sources     int           // sources the rate limit remembers: 65536
 	Workers     int           // UDP requests in the Backend at a time: 128
-	Queue       int           // UDP requests waiting for a worker; beyond it the client hears 530: 4096
-	AuthTimeout time.Duration // from the first message to a verified login: 30 s
-	Timeout     time.Duration // from the first message to accept: 90 s
+	Queue       int           // UDP requests waiting for a worker; those beyond it hear 530 or wait for the retransmission: 4096
+	AuthTimeout time.Duration // from the first message to a complete credential: 30 s
+	Timeout     time.Duration // from there to accept: 90 s
 	Drain       time.Duration // how long Run lets dialogues in progress finish when it is told to stop: 2 s
 }
 
 // Unlimited is Limits.Rate without a limit.
 const Unlimited = -1
 
+// withDefaults fills in what is 0.
+func (l Limits) withDefaults() Limits {
+	fill(&l.Dialogues, 65536)
+	fill(&l.Connections, 4096)
+	fill(&l.PerSource, 256)
+	fill(&l.Rate, 200)
+	fill(&l.Burst, 1000)
+	fill(&l.Sources, 65536)
+	fill(&l.Workers, 128)
+	fill(&l.Queue, 4096)
+	fill(&l.AuthTimeout, 30*time.Second)
+	fill(&l.Timeout, 90*time.Second)
+	fill(&l.Drain, 2*time.Second)
+	return l
+}
+
+func fill[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
 // Validate says which limit makes no sense.
-func (l Limits) Validate() error { return errors.ErrUnsupported }
+func (l Limits) Validate() error {
+	for name, value := range map[string]int{"Dialogues": l.Dialogues, "Connections": l.Connections, "PerSource": l.PerSource,
+		"Burst": l.Burst, "Sources": l.Sources, "Workers": l.Workers, "Queue": l.Queue} {
+		if value < 0 || value > 1<<24 {
+			return fmt.Errorf("limit %s is %d, want 0 (the default) to %d", name, value, 1<<24)
+		}
+	}
+	for name, value := range map[string]time.Duration{"AuthTimeout": l.AuthTimeout, "Timeout": l.Timeout, "Drain": l.Drain} {
+		if value < 0 || value > time.Hour {
+			return fmt.Errorf("limit %s is %v, want 0 (the default) to 1 h", name, value)
+		}
+	}
+	if l.Rate != Unlimited && !(l.Rate >= 0 && l.Rate <= 1e9) {
+		return fmt.Errorf("limit Rate is %v messages a second, want 0 (the default) to 1e9, or %d for no limit", l.Rate, Unlimited)
+	}
+	return nil
+}
 
 // Server answers TSP clients on a set of sockets.
-type Server struct{}
+type Server struct {
+	backend   Backend
+	innerHook func(local, remote netip.AddrPort, packet []byte)
+	limits    Limits
+	log       zerolog.Logger
+	metrics   *metrics
+	now       func() time.Time
+	rand      io.Reader
+	limiter   *limiter
+	sockets   []*udpSocket
+	udp       *udpServer
+	tcp       *tcpServer
+	calls     context.Context // of the Backend's; outlives Run's for Limits.Drain
+	started   atomic.Bool
+	draining  atomic.Bool
+	ready     chan struct{}
+}
 
-// NewServer checks config and makes a Server that has not started.
-func NewServer(config ServerConfig) (*Server, error) { return nil, errors.ErrUnsupported }
+// NewServer checks config and makes a Server that has not started. When it fails the sockets are still the caller's.
+func NewServer(config ServerConfig) (*Server, error) {
+	if config.Backend == nil || len(config.UDP)+len(config.TCP) == 0 {
+		return nil, errors.New("a TSP server needs a backend and a socket")
+	}
+	if err := config.Limits.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{backend: config.Backend, innerHook: config.Inner, limits: config.Limits.withDefaults(), log: config.Log,
+		metrics: newMetrics(), now: config.Now, rand: config.Rand, ready: make(chan struct{})}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.rand == nil {
+		s.rand = rand.Reader
+	}
+	s.limiter = newLimiter(s.limits.Rate, s.limits.Burst, s.limits.Sources, s.now())
+	s.udp, s.tcp = newUDPServer(s), newTCPServer(s, config.TCP)
+	for _, conn := range config.UDP {
+		socket, err := newUDPSocket(s, conn)
+		if err != nil {
+			return nil, err
+		}
+		s.sockets = append(s.sockets, socket)
+	}
+	s.gauges()
+	if err := s.metrics.register(config.Metrics); err != nil {
+		return nil, fmt.Errorf("tsp metrics: %w", err)
+	}
+	return s, nil
+}
+
+// gauges shows the tables.
+func (s *Server) gauges() {
+	for network, t := range map[string]*table{"udp": s.udp.table, "tcp": s.tcp.table} {
+		for name, standing := range map[string]standing{"answered": over, "login": stranger, "open": known} {
+			s.metrics.gauge("dialogues", "Dialogues in memory by network and state: login (no credential yet), open, answered (UDP, kept for retransmissions).",
+				prometheus.Labels{"network": network, "state": name}, func() float64 { return float64(t.count(standing)) })
+		}
+	}
+	s.metrics.gauge("queued_requests", "UDP requests waiting for a worker.", nil, func() float64 { return float64(len(s.udp.jobs)) })
+}
 
 // Run serves until ctx is done or a socket fails. When ctx is done, new dialogues are turned away with 530 (or to the
-// Capability's Redirect) while those in progress may finish, at most for Limits.Drain; then the sockets are closed.
-// It may be called once. The error is nil after ctx.
-func (s *Server) Run(ctx context.Context) error { return errors.ErrUnsupported }
+// Capability's Redirect) while those in progress may finish, at most for Limits.Drain; then the sockets are closed and open
+// offers given back. It may be called once. The error is nil after ctx.
+func (s *Server) Run(ctx context.Context) error {
+	if s.started.Swap(true) {
+		return errors.New("tsp server was already started")
+	}
+	calls, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	s.calls = calls
+
+	var workers sync.WaitGroup
+	for range s.limits.Workers {
+		workers.Go(s.udp.worker)
+	}
+	group, failed := errgroup.WithContext(ctx)
+	serving, stop := context.WithCancel(calls)
+	defer stop()
+	for _, socket := range s.sockets {
+		group.Go(func() error { return socket.serve(serving) })
+	}
+	for _, listener := range s.tcp.listeners {
+		group.Go(func() error { return s.tcp.serve(serving, listener) })
+	}
+	group.Go(func() error {
+		s.tend(failed)
+		stop()
+		s.close()
+		return nil
+	})
+	close(s.ready)
+	s.log.Info().Int("udp", len(s.sockets)).Int("tcp", len(s.tcp.listeners)).Msg("tsp server ready")
+	err := group.Wait()
+
+	cancel() // calls still in the Backend
+	s.tcp.connections.Wait()
+	s.udp.stop()
+	workers.Wait()
+	return err
+}
+
+// tend sweeps until ctx is done, then waits for the dialogues in progress to end.
+func (s *Server) tend(ctx context.Context) {
+	const rest, hurry = time.Second, 20 * time.Millisecond
+	tick := time.NewTicker(rest)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.udp.sweep(s.now())
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	s.draining.Store(true)
+	s.log.Info().Int("udp", s.udp.busy()).Int("tcp", s.tcp.table.busy()).Msg("tsp server lets dialogues finish")
+	tick.Reset(hurry)
+	end := time.NewTimer(s.limits.Drain)
+	defer end.Stop()
+	for s.udp.busy()+s.tcp.table.busy() > 0 {
+		select {
+		case <-tick.C:
+		case <-end.C:
+			return
+		}
+	}
+}
+
+// close closes all sockets, which ends those who read them.
+func (s *Server) close() {
+	for _, socket := range s.sockets {
+		socket.conn.Close()
+	}
+	s.tcp.close()
+}
 
 // Ready is closed as soon as all sockets are served.
-func (s *Server) Ready() <-chan struct{} { return nil }
+func (s *Server) Ready() <-chan struct{} { return s.ready }
 
 // String names the Server in logs.
 func (s *Server) String() string { return "tsp server" }

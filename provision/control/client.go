@@ -175,9 +175,16 @@ func leasePath(pool string, index uint32) string {
 	return "/v1/leases/" + url.PathEscape(pool) + "/" + strconv.FormatUint(uint64(index), 10)
 }
 
-// Users asks for all local accounts.
-func (c *Client) Users(ctx context.Context) (out []User, err error) {
-	return out, c.get(ctx, "/v1/users", &out)
+// Users asks for all local accounts, sorted by name.
+func (c *Client) Users(ctx context.Context) ([]User, error) {
+	var out []User
+	for user, err := range stream[User](ctx, c, "/v1/users", nil) {
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, user)
+	}
+	return out, nil
 }
 
 // User asks for one local account.

@@ -19,7 +19,7 @@
 //	DELETE /v1/leases/{pool}/{index}                   release: ends its session, if there is one
 //	PUT    /v1/leases/{pool}/{index}/reservation       Reservation
 //	DELETE /v1/leases/{pool}/{index}/reservation?user=NAME
-//	GET    /v1/users, /v1/users/{name}                 []User, User
+//	GET    /v1/users, /v1/users/{name}                 stream of User, User
 //	POST   /v1/users                                   NewUser
 //	PATCH  /v1/users/{name}                            UserChange
 //	DELETE /v1/users/{name}

@@ -151,15 +151,19 @@ type Reservation struct {
 
 // User is a local account, without its secrets.
 type User struct {
-	Name     string        `json:"name"`
-	Disabled bool          `json:"disabled"`
-	Digest   bool          `json:"digest"` // an HA1 is kept, so that DIGEST-MD5 can be used
-	Created  time.Time     `json:"created"`
-	Changed  time.Time     `json:"changed"`
-	Pool     string        `json:"pool,omitempty"`
-	Sessions int           `json:"sessions,omitempty"` // allowed at a time; 0: the server's default
-	Endpoint *netip.Addr   `json:"endpoint,omitempty"`
-	Prefix   *netip.Prefix `json:"prefix,omitempty"`
+	Name       string        `json:"name"`
+	Disabled   bool          `json:"disabled"`
+	Digest     bool          `json:"digest"`     // an HA1 is kept, so that DIGEST-MD5 can be used
+	Mechanisms []string      `json:"mechanisms"` // what he can log in with now
+	Created    time.Time     `json:"created"`
+	Changed    time.Time     `json:"changed"` // the password
+	Expires    *time.Time    `json:"expires,omitempty"`
+	Note       string        `json:"note,omitempty"`
+	Pool       string        `json:"pool,omitempty"`
+	Sessions   int           `json:"sessions,omitempty"` // allowed at a time; 0: the server's default
+	Endpoint   *netip.Addr   `json:"endpoint,omitempty"`
+	Prefix     *netip.Prefix `json:"prefix,omitempty"`
+	NoPrefix   bool          `json:"no_prefix,omitempty"` // none is delegated to him
 }
 
 // NewUser is an account to be made.
@@ -167,16 +171,27 @@ type NewUser struct {
 	Name     string        `json:"name"`
 	Password string        `json:"password"`
 	Digest   bool          `json:"digest"`
+	Expires  *time.Time    `json:"expires,omitempty"`
+	Note     string        `json:"note,omitempty"`
 	Pool     string        `json:"pool,omitempty"`
 	Sessions int           `json:"sessions,omitempty"`
 	Endpoint *netip.Addr   `json:"endpoint,omitempty"`
 	Prefix   *netip.Prefix `json:"prefix,omitempty"`
+	NoPrefix bool          `json:"no_prefix,omitempty"`
 }
 
-// UserChange changes an account; nil fields stay as they are.
+// UserChange changes an account; nil fields stay as they are. An empty text for an address or a prefix takes it
+// away.
 type UserChange struct {
-	Password *string `json:"password,omitempty"`
-	Disabled *bool   `json:"disabled,omitempty"`
+	Password *string       `json:"password,omitempty"`
+	Disabled *bool         `json:"disabled,omitempty"`
+	Digest   *bool         `json:"digest,omitempty"` // on: with the next password
+	Note     *string       `json:"note,omitempty"`
+	Pool     *string       `json:"pool,omitempty"`
+	Sessions *int          `json:"sessions,omitempty"`
+	Endpoint *netip.Addr   `json:"endpoint,omitempty"`
+	Prefix   *netip.Prefix `json:"prefix,omitempty"`
+	NoPrefix *bool         `json:"no_prefix,omitempty"`
 }
 
 // Drop counts packets dropped for one reason.

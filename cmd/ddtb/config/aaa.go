@@ -2,10 +2,13 @@
 
 package config
 
+import "time"
+
 // AAA is [aaa]: who verifies logins, and what becomes of accounting records.
 type AAA struct {
 	Backends   []string `toml:"backends" one:"local"`
 	Accounting string   `toml:"accounting" one:"none log"`
+	Interim    Duration `toml:"interim"`
 	Local      Local    `toml:"local"`
 }
 
@@ -21,4 +24,7 @@ func defaultAAA() AAA {
 
 func (c *AAA) validate(doc *document) {
 	distinct(doc, "aaa.backends", c.Backends)
+	if c.Interim.Duration != 0 {
+		within(doc, "aaa.interim", c.Interim, time.Minute, 30*day)
+	}
 }

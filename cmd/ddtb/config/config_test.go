@@ -5,6 +5,8 @@ package config
 import (
 	"strings"
 	"testing"
+
+	"ddtb/provision/lease"
 )
 
 // minimal is the least that a configuration must say.
@@ -29,6 +31,25 @@ func TestConfigMinimal(t *testing.T) {
 	}
 	if config.Server.Port != 3653 || config.Log.Level != "info" {
 		t.Errorf("defaults lost: %+v", config.Server)
+	}
+	wantUsable(t, config)
+}
+
+// wantUsable demands that the rooms the configuration is for find nothing more to complain of.
+func wantUsable(t *testing.T, config Config) {
+	t.Helper()
+	if config.Server.Name == "" {
+		config.Server.Name = "node"
+	}
+	settings := config.Settings()
+	if err := settings.Validate(); err != nil {
+		t.Errorf("the broker refuses it: %v", err)
+	}
+	if err := lease.Validate(settings.Pools, config.Server.IPv6); err != nil {
+		t.Errorf("the lease store refuses it: %v", err)
+	}
+	if err := config.TSP.Limits(0).Validate(); err != nil {
+		t.Errorf("the protocol server refuses it: %v", err)
 	}
 }
 
@@ -145,8 +166,9 @@ func TestConfigMeaning(t *testing.T) {
 		{"mechanism twice", "M[tsp]\nmechanisms = [\"PLAIN\", \"PLAIN\"]\n", []string{`t.toml:10: tsp.mechanisms: "PLAIN" stands here twice`}},
 		{"lifetime", "M[session]\nlifetime = \"30s\"\n", []string{`t.toml:10: session.lifetime: 30s: expected 1m to 365d`}},
 		{"keepalive outside its bounds", "M[session]\nkeepalive = \"5s\"\n", []string{`t.toml:10: session.keepalive: 5s: expected 10s to 5m`}},
-		{"idle below keepalive", "M[session]\nidle_after = \"5s\"\n", []string{
-			`t.toml:10: session.idle_after: 5s: expected 10s, keepalive_min, or more; or "0s" for three times a session's own keepalive`}},
+		{"idle below keepalive", "M[session]\nidle_timeout = \"5s\"\n", []string{
+			`t.toml:10: session.idle_timeout: 5s: expected 10s, keepalive_min, or more; or "0s" for none`}},
+		{"interim", "M[aaa]\ninterim = \"10s\"\n", []string{`t.toml:10: aaa.interim: 10s: expected 1m to 30d`}},
 		{"session limit", "M[session]\nlimit = 257\n", []string{`t.toml:10: session.limit: 257: expected 1 to 256`}},
 		{"lease ttl", "M[lease]\nttl = \"20s\"\n", []string{`t.toml:10: lease.ttl: 20s: expected 40s to 30d`}},
 		{"mtu", "M[datapath]\nmtu = 1000\n", []string{`t.toml:10: datapath.mtu: 1000: expected 1280 to 9000 octets`}},
@@ -196,8 +218,8 @@ func FuzzParse(f *testing.F) {
 	f.Add(Reference)
 	f.Add("a = {b = [[1,2],{c=3}]}\n[x.y]\n[[pool]]\npool = [{name = 3}]")
 	f.Fuzz(func(t *testing.T, text string) {
-		if c, err := Parse("f", []byte(text)); err == nil && (len(c.Pools) == 0 || !c.Server.IPv6.IsValid()) {
-			t.Errorf("accepted %q", text)
+		if config, err := Parse("f", []byte(text)); err == nil {
+			wantUsable(t, config)
 		}
 	})
 }

@@ -20,8 +20,9 @@ type Session struct {
 	Keepalive      Duration `toml:"keepalive"`
 	KeepaliveMin   Duration `toml:"keepalive_min"`
 	KeepaliveMax   Duration `toml:"keepalive_max"`
-	IdleAfter      Duration `toml:"idle_after"`
-	IdleUnasked    Duration `toml:"idle_unasked"`
+	LostAfter      int      `toml:"lost_after"`
+	LostUnasked    Duration `toml:"lost_unasked"`
+	IdleTimeout    Duration `toml:"idle_timeout"`
 	Sweep          Duration `toml:"sweep"`
 }
 
@@ -36,7 +37,8 @@ func defaultSession() Session {
 		Keepalive:      seconds(30),
 		KeepaliveMin:   seconds(10),
 		KeepaliveMax:   seconds(300),
-		IdleUnasked:    Duration{time.Hour},
+		LostAfter:      3,
+		LostUnasked:    Duration{time.Hour},
 		Sweep:          seconds(10),
 	}
 }
@@ -65,10 +67,29 @@ func (c *Session) validateKeepalive(doc *document) {
 		return
 	}
 	within(doc, "session.keepalive", c.Keepalive, c.KeepaliveMin.Duration, c.KeepaliveMax.Duration)
-	within(doc, "session.idle_unasked", c.IdleUnasked, c.KeepaliveMin.Duration, 365*day)
-	if c.IdleAfter.Duration != 0 && c.IdleAfter.Duration < c.KeepaliveMin.Duration {
-		doc.reject("session.idle_after", "%s: expected %s, keepalive_min, or more; or \"0s\" for three times a session's own keepalive",
-			c.IdleAfter, c.KeepaliveMin)
+	within(doc, "session.lost_unasked", c.LostUnasked, c.KeepaliveMin.Duration, 365*day)
+	if c.LostAfter < 1 || c.LostAfter > 100 {
+		doc.reject("session.lost_after", "%d: expected 1 to 100", c.LostAfter)
+	}
+	if c.IdleTimeout.Duration != 0 && c.IdleTimeout.Duration < c.KeepaliveMin.Duration {
+		doc.reject("session.idle_timeout", "%s: expected %s, keepalive_min, or more; or \"0s\" for none", c.IdleTimeout, c.KeepaliveMin)
+	}
+}
+
+// Settings are the configuration in the words of the broker. The node's name and the server's address are those of c.Server.
+func (c *Config) Settings() provision.Config {
+	s := c.Session
+	return provision.Config{
+		Node: c.Server.Name, Server: c.Server.IPv6,
+		Pools: Leases(c.Pools), AnonymousPool: c.Anonymous.Pool,
+		Lifetime:  s.Lifetime.Duration,
+		Keepalive: provision.Keepalive{Min: s.KeepaliveMin.Duration, Default: s.Keepalive.Duration, Max: s.KeepaliveMax.Duration},
+		LostAfter: s.LostAfter, LostUnasked: s.LostUnasked.Duration, IdleTimeout: s.IdleTimeout.Duration,
+		MTU:         c.Datapath.MTU,
+		Sessions:    provision.Sessions{Limit: s.Limit, Deny: s.Beyond == "deny"},
+		MaxSessions: s.Max, MaxNegotiating: s.MaxNegotiating, AnonymousPerAddress: c.Anonymous.PerAddress,
+		OfferTimeout: s.OfferTimeout.Duration, SweepInterval: s.Sweep.Duration,
+		LeaseTTL: c.Lease.TTL.Duration, Interim: c.AAA.Interim.Duration,
 	}
 }
 

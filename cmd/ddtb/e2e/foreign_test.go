@@ -28,7 +28,7 @@ func TestRootForeignClients(t *testing.T) {
 		t.Run(strings.TrimSuffix(c.recording, ".hex"), func(t *testing.T) {
 			if c.user != "" {
 				must(t, isp.AddUser(c.user, c.password))
-				defer func() { _, err := isp.Ctl("user", "del", c.user, "--yes"); must(t, err) }()
+				defer func() { _, err := isp.Ctl("user", "del", c.user); must(t, err) }()
 			}
 			messages := readDialogue(t, c.recording)
 			socket, tunnel := foreign(t, isp.Open, messages)

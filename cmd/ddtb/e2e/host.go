@@ -76,9 +76,9 @@ func (h *Host) live(ready chan<- error) {
 	}
 }
 
-// start starts a process that dies with the host.
+// start starts a process that dies with the host, and that an interrupt at the terminal does not reach.
 func (h *Host) start(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL, Setpgid: true}
 	done := make(chan error, 1)
 	h.starts <- start{cmd, done}
 	return <-done

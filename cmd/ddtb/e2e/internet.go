@@ -38,8 +38,9 @@ type Internet struct {
 
 	Dir string // scratch; gone with Close
 
-	hosts []*Host
-	lock  *os.File
+	prefix string
+	hosts  []*Host
+	lock   *os.File
 }
 
 // Raise makes the small Internet. All names begin with prefix; one at a time can stand under one prefix, another Raise
@@ -54,8 +55,8 @@ func Raise(prefix string, patience time.Duration) (*Internet, error) {
 	}
 	dir := filepath.Join(os.TempDir(), "ddtb-"+prefix)
 	sweep(prefix, dir)
-	internet := &Internet{Dir: dir, lock: lock}
-	if err := errors.Join(internet.mount(), internet.populate(prefix)); err != nil {
+	internet := &Internet{Dir: dir, prefix: prefix, lock: lock}
+	if err := errors.Join(internet.mount(), internet.populate()); err != nil {
 		internet.Close()
 		return nil, err
 	}
@@ -109,7 +110,7 @@ func (i *Internet) mount() error {
 // BPF is where the eBPF file system of this Internet is mounted.
 func (i *Internet) BPF() string { return filepath.Join(i.Dir, "bpf") }
 
-func (i *Internet) populate(prefix string) error {
+func (i *Internet) populate() error {
 	for _, entry := range []struct {
 		name string
 		host **Host
@@ -122,7 +123,7 @@ func (i *Internet) populate(prefix string) error {
 		{"open", &i.Open},
 		{"lan", &i.LAN},
 	} {
-		host, err := newHost(prefix, entry.name)
+		host, err := newHost(i.prefix, entry.name)
 		if err != nil {
 			return err
 		}
@@ -194,6 +195,16 @@ func (i *Internet) behave() error {
 			}
 		}`)
 	return err
+}
+
+// Left lists what Close, or a crash, left behind.
+func (i *Internet) Left() []string {
+	var left []string
+	for _, pattern := range []string{"/run/netns/" + i.prefix + "-*", i.Dir} {
+		found, _ := filepath.Glob(pattern) // the pattern is well formed
+		left = append(left, found...)
+	}
+	return left
 }
 
 // Close removes everything. The processes on the hosts are killed if they still run.

@@ -6,8 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 )
@@ -42,13 +40,8 @@ func TestRootInternetLeavesNothing(t *testing.T) {
 	if err := sleeper.Wait(t.Context()); err == nil {
 		t.Error("a process on a host outlived it")
 	}
-	left, err := filepath.Glob("/run/netns/" + prefix + "-*")
-	must(t, err)
-	if len(left) > 0 {
-		t.Errorf("namespaces left: %v", left)
-	}
-	if _, err := os.Stat(internet.Dir); !os.IsNotExist(err) {
-		t.Errorf("%s is left: %v", internet.Dir, err)
+	if left := internet.Left(); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
 

@@ -118,7 +118,7 @@ func (p *Process) Says(pattern string, timeout time.Duration) ([]string, error) 
 			return match, nil
 		}
 		if over {
-			return nil, fmt.Errorf("%s ended (%v) without saying %q; it said: %s", p.Name, p.err, pattern, lastLines(text, 10))
+			return nil, fmt.Errorf("%s %w without saying %q; it said: %s", p.Name, errEnded, pattern, lastLines(text, 10))
 		}
 		select {
 		case <-grown:

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"net/netip"
 	"testing"
 
 	"ddtb/provision/control"
@@ -58,17 +57,8 @@ func TestRootRouter(t *testing.T) {
 	if session.Prefix.Contains(address) {
 		t.Errorf("the endpoint %s lies in the prefix %s", address, session.Prefix)
 	}
-	var own netip.Addr
-	must(t, Await(patience, func() error {
-		addresses, err := isp.LAN.Addresses(LANClient)
-		for _, address := range addresses {
-			if session.Prefix.Contains(address.Addr()) {
-				own = address.Addr()
-				return nil
-			}
-		}
-		return fmt.Errorf("the computer on the LAN has addresses %v (%w), none of %s", addresses, err, session.Prefix)
-	}))
+	own, err := isp.LAN.AddressWithin(LANClient, *session.Prefix)
+	must(t, err)
 	must(t, isp.LAN.Reaches(BeyondIPv6))
 	must(t, isp.Beyond.Reaches(own))
 	carry(t, isp.LAN, own, isp.Beyond, BeyondIPv6)
@@ -78,7 +68,7 @@ func TestRootRouter(t *testing.T) {
 // An operator ends a session with kick: the client is out at once and comes back by itself; after disable it does not.
 func TestRootKickAndDisable(t *testing.T) {
 	isp := serve(t, Settings{"session": short})
-	_, address := subscribe(t, isp, isp.Natted, "alice", "keepalive = \"1s\"\n")
+	client, address := subscribe(t, isp, isp.Natted, "alice", "keepalive = \"1s\"\n")
 	first, err := isp.Session("alice")
 	must(t, err)
 
@@ -97,9 +87,9 @@ func TestRootKickAndDisable(t *testing.T) {
 	}
 	must(t, isp.Natted.Reaches(BeyondIPv6))
 
-	_, err = isp.Ctl("user", "disable", "alice")
+	_, err = isp.Ctl("user", "disable", "alice", "--kick")
 	must(t, err)
-	_, err = isp.Ctl("session", "kick", second.ID)
+	_, err = client.Process.Says(`user or password refused`, 2*patience)
 	must(t, err)
 	must(t, isp.Gone("alice"))
 }
@@ -137,6 +127,13 @@ func TestRootSilence(t *testing.T) {
 	watch, err := isp.Server.Start(isp.Program("ddtbctl"), "--socket", isp.Socket(), "session", "watch", "--json")
 	must(t, err)
 	show(t, watch)
+	must(t, Await(patience, func() error {
+		var status control.Status
+		if err := isp.Get(&status, "status"); err != nil || status.Watchers == 1 {
+			return err
+		}
+		return fmt.Errorf("%d watchers", status.Watchers)
+	}))
 	client.Process.Kill()
 	_, err = watch.Says(`"Lost-Carrier"`, patience)
 	must(t, err)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
@@ -67,10 +66,6 @@ func TestRootSpoofing(t *testing.T) {
 	must(t, err)
 	if string(buffer[:n]) != "honest" || from.Addr() != mine.endpoint {
 		t.Errorf("%q came through from %s", buffer[:n], from)
-	}
-	must(t, listener.SetReadDeadline(time.Now().Add(200*time.Millisecond)))
-	if n, from, err := listener.ReadFromUDPAddrPort(buffer); !os.IsTimeout(err) {
-		t.Errorf("%q came through from %s (%v)", buffer[:n], from, err)
 	}
 }
 

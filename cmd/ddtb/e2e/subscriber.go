@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -35,23 +36,13 @@ func (i *ISP) Subscribe(host *Host, user, password, lines string) (*Subscriber, 
 	return &Subscriber{Host: host, Process: process}, nil
 }
 
-// Up waits until the host has an address on its tunnel interface, and gives it.
-func (s *Subscriber) Up() (address netip.Addr, err error) {
-	err = Await(patience, func() error {
-		if s.Process.Ended() {
-			return fmt.Errorf("%s %w: %s", s.Process.Name, errEnded, lastLines(s.Process.Output(), 10))
-		}
-		addresses, err := s.Host.Addresses(Device)
-		if err != nil {
-			return fmt.Errorf("%w; %s said: %s", err, s.Process.Name, lastLines(s.Process.Output(), 10))
-		}
-		if len(addresses) == 0 {
-			return fmt.Errorf("%s has no address", Device)
-		}
-		address = addresses[0].Addr()
-		return nil
-	})
-	return address, err
+// Up waits until the client says that its tunnel is up, and gives the host's address in it.
+func (s *Subscriber) Up() (netip.Addr, error) {
+	match, err := s.Process.Says(`tunnel up: address (\S+)`, patience)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	return netip.ParseAddr(match[1])
 }
 
 // Stop ends the client, which takes its tunnel down, and waits for it.
@@ -65,4 +56,19 @@ func (h *Host) Reaches(address netip.Addr) error {
 		_, err := h.Run(ctx, "ping", "-c", "1", "-W", "1", address.String())
 		return err
 	})
+}
+
+// AddressWithin waits until an interface has an address within a prefix, and gives it.
+func (h *Host) AddressWithin(device string, prefix netip.Prefix) (found netip.Addr, err error) {
+	err = Await(patience, func() error {
+		addresses, err := h.Addresses(device)
+		for _, address := range addresses {
+			if prefix.Contains(address.Addr()) {
+				found = address.Addr()
+				return nil
+			}
+		}
+		return errors.Join(err, fmt.Errorf("%s has addresses %v, none of %s", h.Name, addresses, prefix))
+	})
+	return found, err
 }

@@ -34,7 +34,7 @@ func StartFlow(from *Host, source netip.Addr, to *Host, address netip.Addr) (*Fl
 		return nil, err
 	}
 	go echo(server)
-	client, err := from.dialUDP(source, server.LocalAddr().(*net.UDPAddr).AddrPort())
+	client, err := from.dialUDP(source, bound(server.LocalAddr()))
 	if err != nil {
 		return nil, errors.Join(err, server.Close())
 	}
@@ -118,6 +118,9 @@ func echo(conn *net.UDPConn) {
 	}
 }
 
+// bound is where a socket is bound.
+func bound(local net.Addr) netip.AddrPort { return netip.MustParseAddrPort(local.String()) }
+
 func (h *Host) listenUDP(address netip.Addr) (conn *net.UDPConn, err error) {
 	err = h.Do(func() error {
 		conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(address, 0)))
@@ -166,7 +169,7 @@ func Transfer(ctx context.Context, from *Host, to *Host, address netip.Addr, siz
 	begin := time.Now()
 	failed := make(chan error, 1)
 	go func() {
-		err := from.upload(ctx, listener.Addr().(*net.TCPAddr).AddrPort(), data)
+		err := from.upload(ctx, bound(listener.Addr()), data)
 		if err != nil {
 			err = errors.Join(err, listener.Close()) // nobody will come any more
 		}

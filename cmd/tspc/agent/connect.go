@@ -41,6 +41,7 @@ const (
 
 // Errors of an attempt.
 var (
+	errRefused  = errors.New("refused")
 	errVisited  = errors.New("asked already in this round")
 	errHops     = fmt.Errorf("redirected more than %d times", maxHops)
 	errAttempts = fmt.Errorf("more than %d servers asked", maxAttempts)
@@ -146,10 +147,15 @@ func (r *round) follow(ctx context.Context, from Server, address netip.AddrPort,
 	return nil, errors.Join(failed...)
 }
 
-// fail reports why a server gave no tunnel.
+// fail reports why a server gave no tunnel. The error wraps errRefused if it would not give one to the same request
+// later either: user, password or what is asked for must change first.
 func (r *round) fail(ctx context.Context, server Server, address netip.AddrPort, err error) error {
 	if ctx.Err() == nil {
 		r.Report(Event{Kind: Failed, Server: server, Address: address, Err: err})
+	}
+	var status *tsp.StatusError
+	if errors.Is(err, tsp.ErrMechanism) || errors.As(err, &status) && !status.Code.Temporary() {
+		return fmt.Errorf("%v: %w: %w", server, errRefused, err)
 	}
 	return fmt.Errorf("%v: %w", server, err)
 }
@@ -160,22 +166,4 @@ func serverOf(broker tsp.Broker) Server {
 		return Server{Host: broker.Addr.String(), Port: DefaultPort}
 	}
 	return Server{Host: broker.Name, Port: DefaultPort}
-}
-
-// isRefused says whether one of the servers of a round would refuse the same request again: user, password or what is
-// asked for must change first.
-func isRefused(err error) bool {
-	if several, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range several.Unwrap() {
-			if isRefused(e) {
-				return true
-			}
-		}
-		return false
-	}
-	if status, ok := err.(*tsp.StatusError); ok {
-		return !status.Redirect() && !status.Code.Temporary()
-	}
-	inner := errors.Unwrap(err)
-	return err == tsp.ErrMechanism || inner != nil && isRefused(inner)
 }

@@ -27,7 +27,7 @@ func (d *delays) next(why error) time.Duration {
 	switch {
 	case errors.Is(why, errPathChanged):
 		return 0
-	case isRefused(why):
+	case errors.Is(why, errRefused):
 		d.refusals++
 		return d.jitter(double(firstRefusal, d.refusals-1, maxRefusal))
 	default:

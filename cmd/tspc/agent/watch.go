@@ -66,8 +66,11 @@ func (a *Agent) wait(ctx context.Context, why error) bool {
 	if errors.Is(why, errPathChanged) {
 		delay = a.soon()
 	}
+	if delay == 0 {
+		return ctx.Err() == nil
+	}
 	a.Report(Event{Kind: Waiting, Err: why, Delay: delay})
-	timer := newTimer(max(delay, time.Nanosecond))
+	timer := newTimer(delay)
 	defer timer.Stop()
 	settled := newTimer(0)
 	defer settled.Stop()
@@ -80,7 +83,7 @@ func (a *Agent) wait(ctx context.Context, why error) bool {
 		case <-a.Machine.Changed():
 			settled.Reset(max(settle, a.soon()))
 		case <-settled.C:
-			if !isRefused(why) && a.anotherChance() {
+			if !errors.Is(why, errRefused) && a.anotherChance() {
 				return true
 			}
 		}

@@ -3,6 +3,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -53,7 +54,7 @@ func Watch() (changed <-chan struct{}, stop func(), err error) {
 		defer close(events)
 		for {
 			// A queue that ran over (ENOBUFS) is news too; what the messages say is not needed.
-			if _, _, err := socket.Receive(); err != nil && err != unix.ENOBUFS {
+			if _, _, err := socket.Receive(); err != nil && !errors.Is(err, unix.ENOBUFS) {
 				return
 			}
 			select {

@@ -53,16 +53,16 @@ func receive(raw syscall.RawConn, buf, control []byte, wait bool) (n, controlLen
 	err = raw.Read(func(fd uintptr) bool {
 		for {
 			n, controlLen, _, _, result = unix.Recvmsg(int(fd), buf, control, unix.MSG_DONTWAIT)
-			if result != unix.EINTR {
+			if !errors.Is(result, unix.EINTR) {
 				break
 			}
 		}
-		return result != unix.EAGAIN || !wait
+		return !errors.Is(result, unix.EAGAIN) || !wait
 	})
 	if err != nil {
 		return 0, 0, err
 	}
-	if result == unix.EAGAIN {
+	if errors.Is(result, unix.EAGAIN) {
 		return 0, 0, nil
 	}
 	return n, controlLen, result
@@ -74,11 +74,11 @@ func send(raw syscall.RawConn, buffers [][]byte, control []byte) error {
 	err := raw.Write(func(fd uintptr) bool {
 		for {
 			_, result = unix.SendmsgBuffers(int(fd), buffers, control, nil, unix.MSG_DONTWAIT)
-			if result != unix.EINTR {
+			if !errors.Is(result, unix.EINTR) {
 				break
 			}
 		}
-		return result != unix.EAGAIN
+		return !errors.Is(result, unix.EAGAIN)
 	})
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ package tunnel
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"sync/atomic"
@@ -109,10 +110,10 @@ func (u *UDP) sendRun(packets [][]byte) error {
 	}
 	binary.NativeEndian.PutUint16(u.control[unix.CmsgLen(0):], uint16(len(packets[0])))
 	err := send(u.raw, packets, u.control)
-	switch err {
-	case unix.EIO, unix.EOPNOTSUPP:
+	switch {
+	case errors.Is(err, unix.EIO), errors.Is(err, unix.EOPNOTSUPP):
 		u.segment.Store(false)
-	case unix.EMSGSIZE, unix.EINVAL:
+	case errors.Is(err, unix.EMSGSIZE), errors.Is(err, unix.EINVAL):
 	default:
 		return err
 	}

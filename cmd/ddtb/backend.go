@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"ddtb/aaa"
+	"ddtb/provision"
+	"ddtb/provision/datapath"
+	"ddtb/tsp"
+	"ddtb/tsp/sasl"
+)
+
+// broker is what a dialogue needs of a provision.Broker.
+type broker interface {
+	Offer(ctx context.Context, request provision.Request) (provision.Session, error)
+	Activate(ctx context.Context, id string) error
+	Reject(ctx context.Context, id string) error
+	Release(ctx context.Context, id string, cause aaa.Cause) error
+	Owned(name string) []provision.Session
+}
+
+// policy is what an operator can change of a backend while it answers.
+type policy struct {
+	realm      string           // of DIGEST-MD5
+	tunnels    []tsp.TunnelType // that are given
+	mechanisms []sasl.Mechanism // that are offered if the backends can verify them, in this order
+	resolvers  []netip.Addr     // that clients are told of
+	redirect   []tsp.Broker     // where every client is sent instead, if there are any
+}
+
+// backend answers the protocol out of aaa and provision. It is where the three meet: credentials and requests are put
+// into the words of the one, errors into the status codes of the other (RFC 5572 appendix B).
+type backend struct {
+	auth   aaa.Authenticator
+	broker broker
+	policy atomic.Pointer[policy]
+}
+
+var _ tsp.Backend = (*backend)(nil)
+
+func newBackend(auth aaa.Authenticator, broker broker, p policy) *backend {
+	b := &backend{auth: auth, broker: broker}
+	b.policy.Store(&p)
+	return b
+}
+
+// Capability implements tsp.Backend.
+func (b *backend) Capability(peer tsp.Peer) tsp.Capability {
+	p := b.policy.Load()
+	capability := tsp.Capability{Realm: p.realm, Redirect: p.redirect, Mechanisms: offered(p.mechanisms, b.auth.Mechanisms())}
+	if peer.Local.Addr().Unmap().Is4() { // every encapsulation that there is runs over IPv4
+		capability.Tunnels = p.tunnels
+	}
+	return capability
+}
+
+// offered is what policy wants and a backend can verify. ANONYMOUS stands last: it is offered wherever somebody takes it.
+func offered(policy []sasl.Mechanism, verified []aaa.Mechanism) []sasl.Mechanism {
+	var out []sasl.Mechanism
+	for _, m := range policy {
+		if slices.Contains(verified, aaa.Mechanism(m)) {
+			out = append(out, m)
+		}
+	}
+	if slices.Contains(verified, aaa.MechanismAnonymous) {
+		out = append(out, sasl.Anonymous)
+	}
+	return out
+}
+
+// Authenticate implements tsp.Backend.
+func (b *backend) Authenticate(ctx context.Context, peer tsp.Peer, c sasl.Credential) (tsp.Session, string, error) {
+	credential, err := credentialOf(c)
+	if err != nil {
+		return nil, "", status(err)
+	}
+	subscriber, err := b.auth.Authenticate(ctx, aaa.Login{Credential: credential, Client: peer.Remote, Server: peer.Local})
+	if err != nil {
+		return nil, "", status(err)
+	}
+	proof := subscriber.ResponseAuth
+	subscriber.ResponseAuth = ""
+	return &session{backend: b, peer: peer, subscriber: subscriber}, proof, nil
+}
+
+// credentialOf puts what a mechanism collected into the words of aaa. To act for somebody else (RFC 4616 section 2, authzid) is not
+// allowed to anybody.
+func credentialOf(c sasl.Credential) (aaa.Credential, error) {
+	switch c := c.(type) {
+	case sasl.AnonymousCredential:
+		return aaa.Anonymous{}, nil
+	case sasl.PlainCredential:
+		if c.AuthzID != "" && c.AuthzID != c.Username {
+			return nil, fmt.Errorf("%q wants to act for %q: %w", c.Username, c.AuthzID, aaa.ErrRejected)
+		}
+		return aaa.Password{Username: c.Username, Password: c.Password}, nil
+	case sasl.DigestCredential:
+		return aaa.Digest{
+			Username: c.Username, Realm: c.Realm, Nonce: c.Nonce, CNonce: c.CNonce, NC: c.NC, QOP: c.QOP,
+			URI: c.URI, Response: c.Response, UTF8: c.UTF8, AuthzID: c.AuthzID,
+		}, nil
+	case sasl.CramCredential:
+		return aaa.Cram{Username: c.Username, Challenge: c.Challenge, Response: c.Response}, nil
+	default:
+		return nil, fmt.Errorf("credential of type %T: not known to aaa", c)
+	}
+}
+
+// status gives an error the code of RFC 5572 appendix B that tells the client what to do about it. What has none is 310.
+func status(err error) error {
+	for _, known := range []struct {
+		err  error
+		code tsp.Code
+	}{
+		{aaa.ErrUnknown, tsp.StatusAuthFailed},
+		{aaa.ErrRejected, tsp.StatusAuthFailed},
+		{aaa.ErrThrottled, tsp.StatusBusy}, // not 300: nothing was verified, and the password may be right
+		{aaa.ErrUnavailable, tsp.StatusBusy},
+		{provision.ErrFull, tsp.StatusNoTunnels},
+		{provision.ErrDenied, tsp.StatusNoTunnels},
+		{provision.ErrClientAddress, tsp.StatusBadIPv4},
+		{provision.ErrAddressInUse, tsp.StatusIPv4InUse},
+		{provision.ErrPrefixLength, tsp.StatusPrefixLength},
+		{provision.ErrInProgress, tsp.StatusInProgress},
+		{provision.ErrAnonymousPrefix, tsp.StatusPrefixForbidden},
+		{provision.ErrBusy, tsp.StatusBusy},
+		{provision.ErrNotFound, tsp.StatusInProgress}, // the offer went to a newer login, or it was too old
+		{context.DeadlineExceeded, tsp.StatusBusy},
+		{context.Canceled, tsp.StatusBusy},
+	} {
+		if errors.Is(err, known.err) {
+			return &tsp.StatusError{Code: known.code, Err: err}
+		}
+	}
+	return &tsp.StatusError{Code: tsp.StatusServerError, Err: err}
+}
+
+// session is one dialogue of an authenticated subscriber.
+type session struct {
+	*backend
+	peer       tsp.Peer
+	subscriber aaa.Subscriber
+	offer      string // id of what was offered and is not decided, "" if nothing
+}
+
+var _ tsp.Session = (*session)(nil)
+
+// Create implements tsp.Session.
+func (s *session) Create(ctx context.Context, r tsp.Request) (tsp.Offer, error) {
+	if err := s.Reject(ctx); err != nil {
+		return tsp.Offer{}, err
+	}
+	encap, err := encapOf(r.Type)
+	if err != nil {
+		return tsp.Offer{}, err
+	}
+	offer, err := s.broker.Offer(ctx, provision.Request{
+		Subscriber: s.subscriber,
+		Encap:      encap,
+		Client:     s.peer.Remote,
+		Local:      s.peer.Local,
+		Router:     r.Router,
+		PrefixLen:  r.PrefixLen,
+		Keepalive:  r.Keepalive,
+	})
+	if err != nil {
+		return tsp.Offer{}, status(err)
+	}
+	s.offer = offer.ID
+	return s.tell(offer, r.Keepalive > 0), nil
+}
+
+// encapOf gives the encapsulation of a type that the protocol has made concrete already.
+func encapOf(t tsp.TunnelType) (datapath.Encap, error) {
+	switch t {
+	case tsp.V6UDPV4:
+		return datapath.V6UDPV4, nil
+	case tsp.V6V4:
+		return datapath.V6V4, nil
+	default:
+		return 0, &tsp.StatusError{Code: tsp.StatusBadTunnelType, Err: fmt.Errorf("type %q: no encapsulation of ours", t)}
+	}
+}
+
+// tell puts a session into the words of the protocol. keepalive: the client asked for one, so it is told how
+// (RFC 5572 section 4.6).
+func (s *session) tell(p provision.Session, keepalive bool) tsp.Offer {
+	offer := tsp.Offer{
+		Type:        tsp.TunnelType(p.Encap.String()),
+		Lifetime:    p.Lifetime,
+		ServerIPv4:  p.Local.Addr(),
+		ServerIPv6:  p.Server,
+		ClientIPv6:  p.Endpoint,
+		Resolvers:   s.policy.Load().resolvers,
+		KeepaliveTo: p.Server,
+		Prefix:      p.Prefix,
+		MTU:         p.MTU,
+	}
+	if keepalive {
+		offer.Keepalive = p.Keepalive
+	}
+	return offer
+}
+
+// Accept implements tsp.Session.
+func (s *session) Accept(ctx context.Context) error {
+	if err := s.broker.Activate(ctx, s.offer); err != nil {
+		return status(err)
+	}
+	s.offer = ""
+	return nil
+}
+
+// Reject implements tsp.Session.
+func (s *session) Reject(ctx context.Context) error {
+	if s.offer == "" {
+		return nil
+	}
+	if err := s.broker.Reject(ctx, s.offer); err != nil {
+		return status(err)
+	}
+	s.offer = ""
+	return nil
+}
+
+// Delete implements tsp.Session.
+func (s *session) Delete(ctx context.Context) error {
+	tunnel, err := s.own()
+	if err != nil {
+		return err
+	}
+	if err := s.broker.Release(ctx, tunnel.ID, aaa.CauseUserRequest); err != nil && !errors.Is(err, provision.ErrNotFound) {
+		return status(err)
+	}
+	return nil
+}
+
+// Info implements tsp.Session.
+func (s *session) Info(context.Context) (tsp.Offer, error) {
+	tunnel, err := s.own()
+	if err != nil {
+		return tsp.Offer{}, err
+	}
+	return s.tell(tunnel, true), nil
+}
+
+// own finds the tunnel that a subscriber speaks of: the one of this outer address, or the only one he has. One who is
+// anonymous is not known to have any.
+func (s *session) own() (provision.Session, error) {
+	var tunnels []provision.Session
+	if !s.subscriber.Anonymous {
+		tunnels = s.broker.Owned(s.subscriber.Name)
+	}
+	for _, t := range tunnels {
+		if t.Client.Addr() == s.peer.Remote.Addr() && (t.Encap == datapath.V6V4 || t.Client == s.peer.Remote) {
+			return t, nil
+		}
+	}
+	if len(tunnels) != 1 {
+		return provision.Session{}, status(fmt.Errorf("%q has %d tunnels, none to %s", s.subscriber.Name, len(tunnels), s.peer.Remote))
+	}
+	return tunnels[0], nil
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"ddtb/cmd/ddtb/e2e"
+)
+
+// stage is where the scenes play: the hosts, and the paper the audience reads.
+type stage struct {
+	ctx    context.Context
+	out    io.Writer
+	isp    *e2e.ISP
+	scenes int
+
+	natted, open       *e2e.Subscriber
+	nattedIP6, openIP6 address
+}
+
+// scene begins a numbered part.
+func (s *stage) scene(title string) {
+	s.scenes++
+	fmt.Fprintf(s.out, "\n%d. %s\n\n", s.scenes, title)
+}
+
+// say explains what is seen.
+func (s *stage) say(format string, args ...any) {
+	fmt.Fprintf(s.out, format+"\n", args...)
+}
+
+// run shows a command as it is typed on a host, runs it and shows what it prints.
+func (s *stage) run(host *e2e.Host, name string, args ...string) error {
+	s.prompt(host, name, args...)
+	output, err := host.Run(s.ctx, name, args...)
+	s.print(output)
+	return err
+}
+
+// ctl is run for ddtbctl, whose socket is left out of what is shown.
+func (s *stage) ctl(args ...string) error {
+	s.prompt(s.isp.Server, "ddtbctl", args...)
+	output, err := s.isp.Ctl(args...)
+	s.print(output)
+	return err
+}
+
+// prompt shows a command with its host, the way a shell of that host would.
+func (s *stage) prompt(host *e2e.Host, name string, args ...string) {
+	words := append([]string{filepath.Base(name)}, args...)
+	for i, word := range words {
+		words[i] = strings.Replace(word, s.isp.Dir, "/tmp", 1)
+	}
+	fmt.Fprintf(s.out, "  %s# %s\n", host.Name, strings.Join(words, " "))
+}
+
+// print shows a program's output.
+func (s *stage) print(output string) {
+	for line := range strings.Lines(output) {
+		fmt.Fprintf(s.out, "    %s\n", strings.TrimRight(line, "\n"))
+	}
+	fmt.Fprintln(s.out)
+}

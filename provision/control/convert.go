@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package control
+
+import (
+	"context"
+	"fmt"
+	"math/bits"
+	"net/netip"
+	"time"
+
+	"ddtb/aaa"
+	"ddtb/provision"
+	"ddtb/provision/datapath"
+	"ddtb/provision/lease"
+)
+
+func traffic(c datapath.Counters) Traffic {
+	return Traffic{RxPackets: c.RxPackets, RxOctets: c.RxBytes, TxPackets: c.TxPackets, TxOctets: c.TxBytes}
+}
+
+func sessionOf(s provision.Session) Session {
+	return Session{
+		ID:        s.ID,
+		User:      s.Subscriber.Name,
+		Anonymous: s.Subscriber.Anonymous,
+		Backend:   s.Subscriber.Backend,
+		State:     s.State.String(),
+		Pool:      s.Pool,
+		TunnelID:  s.TunnelID,
+		Encap:     s.Encap.String(),
+		Client:    s.Client,
+		Local:     s.Local,
+		Endpoint:  s.Endpoint,
+		Prefix:    prefixOf(s.Prefix),
+		MTU:       s.MTU,
+		Keepalive: Duration(s.Keepalive),
+		Since:     s.Since,
+		Seen:      s.Seen,
+		Expires:   timeOf(s.Since.Add(s.Lifetime)),
+		Traffic:   traffic(s.Traffic),
+	}
+}
+
+// prefixOf gives nil for no prefix, timeOf nil for no time.
+func prefixOf(p netip.Prefix) *netip.Prefix {
+	if !p.IsValid() {
+		return nil
+	}
+	return &p
+}
+
+func timeOf(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+func eventOf(e provision.Event) Event {
+	out := Event{Time: e.Time.UTC(), Kind: string(e.Kind), Lost: e.Lost}
+	if e.Cause != 0 {
+		out.Cause = causeName(e.Cause)
+	}
+	if e.Kind != provision.EventLost {
+		session := sessionOf(e.Session)
+		out.Session = &session
+	}
+	return out
+}
+
+// causeName gives the name of RFC 2866 section 5.10.
+func causeName(c aaa.Cause) string {
+	switch c {
+	case aaa.CauseUserRequest:
+		return "User-Request"
+	case aaa.CauseLostCarrier:
+		return "Lost-Carrier"
+	case aaa.CauseIdleTimeout:
+		return "Idle-Timeout"
+	case aaa.CauseSessionTimeout:
+		return "Session-Timeout"
+	case aaa.CauseAdminReset:
+		return "Admin-Reset"
+	case aaa.CauseAdminReboot:
+		return "Admin-Reboot"
+	case aaa.CauseNASError:
+		return "NAS-Error"
+	case aaa.CauseNASRequest:
+		return "NAS-Request"
+	case aaa.CauseNASReboot:
+		return "NAS-Reboot"
+	case aaa.CausePortPreempted:
+		return "Port-Preempted"
+	case aaa.CauseServiceUnavailable:
+		return "Service-Unavailable"
+	case aaa.CauseUserError:
+		return "User-Error"
+	}
+	return fmt.Sprintf("Cause-%d", c)
+}
+
+func leaseOf(l lease.Lease) Lease {
+	out := Lease{
+		Pool: l.Pool, Index: l.Index, TunnelID: l.ID, User: l.Owner, State: stateName(l.State), Session: l.Session, Node: l.Node,
+		Endpoint: l.Endpoint, Prefix: prefixOf(l.Prefix), Foreign: l.Foreign, Expires: timeOf(l.Expires),
+	}
+	if l.State == lease.Active {
+		out.Since = timeOf(l.Since)
+	}
+	return out
+}
+
+func stateName(s lease.State) string {
+	switch s {
+	case lease.Active:
+		return "active"
+	case lease.Idle:
+		return "idle"
+	case lease.Reserved:
+		return "reserved"
+	}
+	return "unknown"
+}
+
+// poolOf shows a pool; its ranges as the smallest prefixes of their size.
+func poolOf(p lease.Pool, u lease.Usage) Pool {
+	span := bits.Len32(p.Size - 1)
+	out := Pool{
+		Name: p.Name, Endpoints: netip.PrefixFrom(p.EndpointBase, 128-span), FirstID: p.First, Size: p.Size,
+		Active: int(u.Active), Idle: int(u.Idle), Reserved: int(u.Reserved), Free: int(u.Unused),
+	}
+	if p.PrefixLen > 0 {
+		out.Prefixes, out.PrefixLen = netip.PrefixFrom(p.PrefixBase, max(0, p.PrefixLen-span)), p.PrefixLen
+	}
+	return out
+}
+
+// contextUntil is ctx, done too when closing is closed.
+func contextUntil(ctx context.Context, closing <-chan struct{}) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
