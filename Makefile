@@ -86,7 +86,7 @@ $(LINTER): | need-go
 
 .PHONY: generate
 generate: need-go ## remake the generated files (eBPF objects); they are committed, so building needs no clang
-	@.ci/need clang-14:clang-14 llvm-strip-14:llvm-14
+	@.ci/need clang-14:clang-14 llvm-strip-14:llvm-14 /usr/include/bpf/bpf_helpers.h:libbpf-dev /usr/include/linux/bpf.h:linux-libc-dev
 	$(GO) generate ./...
 
 .PHONY: clean

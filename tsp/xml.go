@@ -51,8 +51,13 @@ type xmlReader struct {
 // parseXML reads a whole document; only blanks and NUL may follow the root element.
 func parseXML(b []byte) (element, error) {
 	b = bytes.TrimRight(b, "\x00")
-	if !utf8.Valid(b) || bytes.ContainsFunc(b, func(r rune) bool { return r < ' ' && r != '\t' && r != '\n' && r != '\r' }) {
-		return element{}, fmt.Errorf("%w: not text", errXML)
+	for _, c := range b {
+		if c < ' ' && c != '\t' && c != '\n' && c != '\r' {
+			return element{}, fmt.Errorf("%w: control character", errXML)
+		}
+	}
+	if !utf8.Valid(b) {
+		return element{}, fmt.Errorf("%w: not UTF-8", errXML)
 	}
 	r := xmlReader{rest: b}
 	if err := r.misc(); err != nil {

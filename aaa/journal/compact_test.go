@@ -43,8 +43,7 @@ func openCounters(t testing.TB, path string, opts Options) *counters {
 }
 
 func (c *counters) snapshot(emit func([]byte) error) error {
-	c.changing.Lock()
-	c.changing.Unlock() //nolint:staticcheck // waits for the changes under way
+	c.settle()
 	c.mu.Lock()
 	names := make([]string, 0, len(c.values))
 	for name := range c.values {
@@ -59,7 +58,14 @@ func (c *counters) snapshot(emit func([]byte) error) error {
 			return err
 		}
 	}
+	c.settle()
 	return nil
+}
+
+// settle waits for the changes under way.
+func (c *counters) settle() {
+	c.changing.Lock()
+	defer c.changing.Unlock()
 }
 
 // set is called by one goroutine a name.

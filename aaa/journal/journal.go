@@ -24,9 +24,9 @@
 // With Options.Snapshot the journal writes itself anew when it has doubled: the owner's present state first, while
 // appenders go on, then what they appended meanwhile; at last, between two commits, the new file takes the old one's
 // name. The snapshot need not be of one instant, if the owner keeps three rules. It changes its state before it appends
-// the record of the change, and undoes that if Append fails. Its Snapshot begins by waiting until the changes then under
-// way are appended or undone. And its records say what is, not what is to be done ("the lease ends at 12:00", not "one
-// hour more"), so that replaying one twice, or over a later state, ends in the same.
+// the record of the change, and undoes that if Append fails. Its Snapshot begins and ends by waiting until the changes
+// then under way are appended or undone. And its records say what is, not what is to be done ("the lease ends at 12:00",
+// not "one hour more"), so that replaying one twice, or over a later state, ends in the same.
 package journal
 
 import (

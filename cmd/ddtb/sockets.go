@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -22,16 +23,15 @@ const receiveBuffer = 32 << 20
 
 // sockets are what clients speak to, one of each kind an address.
 type sockets struct {
-	udp   []*net.UDPConn
-	tcp   []net.Listener
-	local []netip.AddrPort // IPv4 only: the server's ends of tunnels
+	udp []*net.UDPConn
+	tcp []net.Listener
 }
 
 // openSockets opens a UDP and a TCP socket on each address. Nothing stays open after an error.
 func openSockets(ctx context.Context, c config.Server) (s sockets, err error) {
 	defer func() {
 		if err != nil {
-			s.close()
+			err = errors.Join(err, s.close())
 		}
 	}()
 	listen := net.ListenConfig{Control: bufferSocket}
@@ -51,20 +51,20 @@ func openSockets(ctx context.Context, c config.Server) (s sockets, err error) {
 			return s, explainBind(err)
 		}
 		s.tcp = append(s.tcp, tcp)
-		if addr.Is4() {
-			s.local = append(s.local, at)
-		}
 	}
 	return s, nil
 }
 
-func (s sockets) close() {
+// close closes all; those that are closed already are no error.
+func (s sockets) close() error {
+	var errs []error
 	for _, conn := range s.udp {
-		_ = conn.Close()
+		errs = append(errs, conn.Close())
 	}
 	for _, listener := range s.tcp {
-		_ = listener.Close()
+		errs = append(errs, listener.Close())
 	}
+	return errors.Join(slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, net.ErrClosed) })...)
 }
 
 // bufferSocket asks for a large receive buffer for datagrams: beyond net.core.rmem_max if we may (CAP_NET_ADMIN), else

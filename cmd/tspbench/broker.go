@@ -51,7 +51,7 @@ func brokerMemory(ctx context.Context, n int, state string, r *report) (err erro
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	broker, err := provision.New(
-		provision.Config{Node: "bench", Server: tunnelServer, Pools: pools},
+		provision.Config{Node: "bench", Server: tunnelServer, Pools: pools, LostAfter: 1000},
 		provision.Deps{Store: store, Datapath: driver, Logger: zerolog.Nop()})
 	if err != nil {
 		return err

@@ -91,7 +91,7 @@ prefixes = "%s"
 prefix_length = %d
 size = %d
 [session]
-idle_after = "1h"
+lost_after = 1000
 [datapath]
 driver = "xdp"
 mode = "native"

@@ -20,6 +20,7 @@ type lane struct {
 
 	cost []float64 // CPU ns a delivered packet, one entry a repetition
 	rate []float64 // delivered packets a second
+	lost []float64 // share of the packets sent that did not arrive
 }
 
 // laneConfig says what runs where.
@@ -80,6 +81,7 @@ func (l *lane) measure(ctx context.Context, cpu int, warm, d time.Duration) erro
 		}
 		l.cost = append(l.cost, float64(run.CPU.Nanoseconds())/delivered)
 		l.rate = append(l.rate, delivered/run.Elapsed.Seconds())
+		l.lost = append(l.lost, 1-delivered/float64(run.Sent))
 		return nil
 	})
 }

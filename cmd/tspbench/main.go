@@ -45,7 +45,7 @@ func root() *cobra.Command {
 		SilenceErrors:     true,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return lab.UseCPUs(cpus) },
 	}
-	command.PersistentFlags().IntVar(&cpus, "cpus", 2, "CPUs to use, for the generator and what is measured together")
+	command.PersistentFlags().IntVar(&cpus, "cpus", 2, "CPUs to use at most, for the generator and what is measured together")
 	command.AddCommand(packetsCommand(), pingCommand(), tcpCommand(), loginCommand(), memoryCommand(), restartCommand(),
 		allCommand())
 	return command

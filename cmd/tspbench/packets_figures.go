@@ -2,12 +2,18 @@
 
 package main
 
+// tolerated is the share of lost packets that is not worth telling.
+const tolerated = 0.01
+
 // figures reports what the lanes measured.
 func (p *packetsRun) figures() {
 	for _, l := range p.lanes {
 		name := l.name
 		if l.baseline() {
 			name = l.kind + "." + map[bool]string{true: "up", false: "down"}[l.up]
+		}
+		if lost := median(l.lost); lost > tolerated {
+			p.report.progress("packets: %s lost %.1f %% of its packets, which are in the cost of the others", name, 100*lost)
 		}
 		cost := median(l.cost)
 		p.report.add(name+".ns", cost, "ns/packet", goal{})

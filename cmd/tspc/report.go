@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/rs/zerolog"
@@ -140,11 +141,22 @@ func (r *reporter) tell(e agent.Event) string {
 	case agent.Stopped:
 		text = "stopped"
 	}
+	text = printable(text)
 	r.log.WithLevel(level).Msg(text)
 	if e.Kind == agent.Up && r.config.Router.Enable && !e.Info.Offer.Prefix.IsValid() {
 		r.log.Warn().Msg("the server gave no prefix: there is IPv6 for this machine, but not for the LAN")
 	}
 	return text
+}
+
+// printable replaces what could command a terminal: servers choose parts of the text.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
 }
 
 // upText is the line everybody waits for.

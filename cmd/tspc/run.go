@@ -79,7 +79,8 @@ func machineConfig(c config.Config, log zerolog.Logger) machine.Config {
 	route, _ := c.Route() // Validate has seen it
 	return machine.Config{
 		Interface: c.Interface, RunDir: c.RunDir, MTU: c.MTU, Default: route, Metric: c.Metric,
-		Router: c.Router.Enable, LANs: c.Router.LAN, Proto41: c.Encapsulator(), Log: log,
+		Router: c.Router.Enable, LANs: c.Router.LAN, Advertise: c.Router.Advertise,
+		Proto41: c.Encapsulator(), Log: log,
 	}
 }
 

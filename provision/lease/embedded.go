@@ -2,17 +2,273 @@
 
 package lease
 
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"ddtb/aaa/journal"
+)
+
+// journalFile is the journal's name in the folder given to OpenEmbedded.
+const journalFile = "leases.journal"
+
+// batchOctets is the size of the record after which a batch takes no more calls.
+const batchOctets = 256 << 10
+
 // Embedded is the Store of a single server: leases in memory, every change in a journal on disk before it is
 // acknowledged.
-type Embedded struct{ Store }
+//
+// One goroutine makes all changes, in batches: the calls that came while the last batch was on its way to the disk are
+// run on the table one after the other, what they changed becomes one record of the journal, and when that is on disk
+// they are answered. If it does not get there the whole batch is undone and its calls fail, so what is in memory is at
+// most one batch ahead of the disk and nobody has been told of it.
+type Embedded struct {
+	operations
+	logger  zerolog.Logger
+	journal *journal.Journal
 
-// OpenEmbedded reads the leases kept in dir, which is made if it is not there, and serves pools from it.
-func OpenEmbedded(dir string, pools []Pool, opts Options) (*Embedded, error) {
-	return &Embedded{}, Validate(pools)
+	calls chan *call
+	quit  chan struct{} // closed by Close
+	gone  chan struct{} // closed when nobody serves calls any more
+	once  sync.Once
+
+	changing sync.Mutex // held from a change to the table until it is on disk or undone
+	changes  []change   // of the batch under way
+	record   []byte     // the same, encoded
 }
 
-// Usage implements UsageReporter.
-func (e *Embedded) Usage() []Usage { return nil }
+// call is one operation to be done.
+type call struct {
+	ctx  context.Context
+	op   func(*table, time.Time) error
+	done chan struct{} // closed when err stands
+	err  error
+}
+
+// OpenEmbedded reads the leases kept in dir, which is made if it is not there, and serves pools from it. Only one
+// process may have a folder open.
+//
+// Leases are found again by the name of their pool. A pool that has grown keeps all; one that has shrunk or is gone
+// loses those beyond its end, and one whose addresses or ids have changed ends its active leases, whose clients have the
+// old addresses, while owners keep their index. Where that ends an active lease or a reservation it is an error unless
+// opts.Drop is set.
+func OpenEmbedded(dir string, pools []Pool, opts Options) (*Embedded, error) {
+	return openEmbedded(dir, pools, opts, 0)
+}
+
+// openEmbedded takes the size from which the journal compacts, too; 0: as the journal sees fit.
+func openEmbedded(dir string, pools []Pool, opts Options, compactSize int64) (*Embedded, error) {
+	if err := Validate(pools); err != nil {
+		return nil, err
+	}
+	opts = opts.withDefaults()
+	e := &Embedded{
+		operations: operations{clock: opts.Clock}, logger: opts.Logger,
+		calls: make(chan *call, 1024), quit: make(chan struct{}), gone: make(chan struct{}),
+	}
+	e.do = e.submit
+	l := loader{opts: opts}
+	j, report, err := journal.Open(filepath.Join(dir, journalFile), journal.Options{
+		Kind: journalKind, Snapshot: e.snapshot, CompactSize: compactSize, Logger: opts.Logger,
+	}, l.record)
+	if err != nil {
+		return nil, fmt.Errorf("leases: %w", err)
+	}
+	e.journal = j
+	if w := report.Warning(); w != "" {
+		e.logger.Warn().Msg(w)
+	}
+	if err := e.adopt(l.table, pools, opts); err != nil {
+		return nil, errors.Join(fmt.Errorf("leases in %s: %w", report.File, err), j.Close())
+	}
+	go e.serve()
+	return e, nil
+}
+
+// adopt makes what was read, nil for a new journal, the table that is served.
+func (e *Embedded) adopt(found *table, pools []Pool, opts Options) error {
+	var err error
+	fresh, moved := found == nil, false
+	if fresh {
+		found = newTable(pools, opts)
+	} else if moved = !samePools(found, pools); moved {
+		found, err = e.migrate(found, pools, opts)
+	}
+	if err == nil {
+		err = found.build()
+	}
+	if err != nil {
+		return err
+	}
+	e.table = found
+	found.record = func(c change) {
+		e.changes = append(e.changes, c)
+		e.record = appendChange(e.record, c)
+	}
+	switch {
+	case fresh:
+		return e.journal.Append(appendPools(nil, pools))
+	case moved:
+		return e.journal.Compact()
+	}
+	return nil
+}
 
 // Close ends the store once the calls under way are done. Calls after it give ErrUnavailable.
-func (e *Embedded) Close() error { return nil }
+func (e *Embedded) Close() error {
+	e.once.Do(func() { close(e.quit) })
+	<-e.gone
+	return e.journal.Close()
+}
+
+// submit implements operations.do.
+func (e *Embedded) submit(ctx context.Context, op func(*table, time.Time) error) error {
+	c := &call{ctx: ctx, op: op, done: make(chan struct{})}
+	select {
+	case <-e.quit:
+		return errClosed()
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+	case e.calls <- c:
+	}
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+	case <-e.gone:
+	}
+	select {
+	case <-c.done:
+		return c.err
+	default:
+		return errClosed()
+	}
+}
+
+func errClosed() error { return fmt.Errorf("%w: closed", ErrUnavailable) }
+
+// serve runs calls until the store is closed and none is left.
+func (e *Embedded) serve() {
+	defer close(e.gone)
+	for {
+		select {
+		case c := <-e.calls:
+			e.batch(c)
+			continue
+		case <-e.quit:
+		}
+		select {
+		case c := <-e.calls:
+			e.batch(c)
+		default:
+			return
+		}
+	}
+}
+
+// batch runs a call, and those that wait already, and answers them when what they did is on disk.
+func (e *Embedded) batch(first *call) {
+	e.changing.Lock()
+	defer e.changing.Unlock()
+	calls := e.apply(e.clock(), []*call{first})
+	err := e.persist()
+	for _, c := range calls {
+		if err != nil {
+			c.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		close(c.done)
+	}
+}
+
+// apply runs the first of calls and those that wait, and returns all it ran.
+func (e *Embedded) apply(now time.Time, calls []*call) []*call {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for c := calls[0]; ; calls = append(calls, c) {
+		if c.err = c.ctx.Err(); c.err != nil {
+			c.err = fmt.Errorf("%w: %w", ErrUnavailable, c.err)
+		} else {
+			c.err = c.op(e.table, now)
+		}
+		if len(e.record) >= batchOctets {
+			return calls
+		}
+		select {
+		case c = <-e.calls:
+		default:
+			return calls
+		}
+	}
+}
+
+// persist brings the changes to the disk, or undoes them.
+func (e *Embedded) persist() error {
+	if len(e.changes) == 0 {
+		return nil
+	}
+	err := e.journal.Append(e.record)
+	if err != nil {
+		e.mu.Lock()
+		for i := len(e.changes) - 1; i >= 0; i-- {
+			c := e.changes[i]
+			e.table.swap(c.pool, c.index, c.before)
+		}
+		e.mu.Unlock()
+	}
+	clear(e.changes)
+	e.changes, e.record = e.changes[:0], e.record[:0]
+	return err
+}
+
+// snapshot implements journal.Options.Snapshot.
+func (e *Embedded) snapshot(emit func([]byte) error) error {
+	e.settle()
+	pools := make([]Pool, 0, len(e.table.pools))
+	for _, p := range e.table.pools {
+		pools = append(pools, p.Pool)
+	}
+	record := appendPools(nil, pools)
+	for _, p := range e.table.pools {
+		for n := 0; ; n++ {
+			e.mu.Lock()
+			entries, ok := p.pageAt(n)
+			e.mu.Unlock()
+			if !ok {
+				break
+			}
+			for i, entry := range entries {
+				if !entry.is(used) {
+					continue
+				}
+				record = appendPut(record, p, uint32(n<<pageBits+i), entry)
+				if len(record) < batchOctets {
+					continue
+				}
+				if err := emit(record); err != nil {
+					return err
+				}
+				record = record[:0]
+			}
+		}
+	}
+	if len(record) > 0 {
+		if err := emit(record); err != nil {
+			return err
+		}
+	}
+	e.settle()
+	return nil
+}
+
+// settle waits until the changes under way are on disk or undone.
+func (e *Embedded) settle() {
+	e.changing.Lock()
+	defer e.changing.Unlock()
+}

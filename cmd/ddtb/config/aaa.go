@@ -8,7 +8,7 @@ import "time"
 type AAA struct {
 	Backends   []string `toml:"backends" one:"local"`
 	Accounting string   `toml:"accounting" one:"none log"`
-	Interim    Duration `toml:"interim"`
+	Interim    Duration `toml:"interim" reload:""`
 	Local      Local    `toml:"local"`
 }
 

@@ -5,6 +5,7 @@ package config
 import (
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -67,6 +68,29 @@ func TestReferenceComplete(t *testing.T) {
 	}
 }
 
+// TestReferenceReload: the keys marked [reload] in the reference are those that a reload puts in force.
+func TestReferenceReload(t *testing.T) {
+	text := wholeReference()
+	doc := readDocument("reference.toml", []byte(text), reflect.TypeFor[Config]())
+	lines := strings.Split(text, "\n")
+	var config Config
+	walk(reflect.ValueOf(&config).Elem(), reflect.ValueOf(config), "", func(path string, can bool, _, _ reflect.Value) {
+		if said := marked(lines, doc.lines[path]-1); said != can {
+			t.Errorf("reference.toml:%d: %s: marked [reload] %v, but a reload changes it: %v", doc.lines[path], path, said, can)
+		}
+	})
+}
+
+// marked reports whether the comment above a key, or above the keys right above it, ends in [reload].
+func marked(lines []string, at int) bool {
+	for at--; at >= 0 && lines[at] != ""; at-- {
+		if strings.HasPrefix(lines[at], "# ") {
+			return strings.HasSuffix(lines[at], "[reload]")
+		}
+	}
+	return false
+}
+
 // explained reports whether a key has a comment behind it, or above it or the keys right above it.
 func explained(lines []string, at int) bool {
 	if strings.Contains(lines[at], "  # ") {
@@ -96,4 +120,28 @@ func keysOf(t reflect.Type, path string) []string {
 		}
 	}
 	return keys
+}
+
+// TestReload changes every key and sees which come through.
+func TestReload(t *testing.T) {
+	old, err := Parse("old.toml", []byte(minimal))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := old
+	next.Session.Lifetime, next.Log.Level, next.TSP.Mechanisms = seconds(3600), "debug", []string{"PLAIN"}
+	next.Server.Port, next.Pools = 3654, append(next.Pools[:1:1], Pool{Name: "more"})
+	merged, changed, kept := Reload(old, next)
+	if want := []string{"tsp.mechanisms", "session.lifetime", "log.level"}; !slices.Equal(changed, want) {
+		t.Errorf("changed %q, want %q", changed, want)
+	}
+	if want := []string{"server.port", "pool"}; !slices.Equal(kept, want) {
+		t.Errorf("kept %q, want %q", kept, want)
+	}
+	if merged.Session.Lifetime != seconds(3600) || merged.Server.Port != 3653 || len(merged.Pools) != 1 {
+		t.Errorf("merged %+v", merged)
+	}
+	if _, changed, kept := Reload(merged, merged); changed != nil || kept != nil {
+		t.Errorf("the same again: changed %q, kept %q", changed, kept)
+	}
 }

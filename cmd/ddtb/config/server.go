@@ -14,9 +14,9 @@ type Server struct {
 	Listen      []netip.Addr `toml:"listen"`
 	Port        uint16       `toml:"port"`
 	IPv6        netip.Addr   `toml:"ipv6"`
-	Resolvers   []netip.Addr `toml:"resolvers"`
+	Resolvers   []netip.Addr `toml:"resolvers" reload:""`
 	State       string       `toml:"state"`
-	KeepTunnels bool         `toml:"keep_tunnels"`
+	KeepTunnels bool         `toml:"keep_tunnels" reload:""`
 	DrainTime   Duration     `toml:"drain_time"`
 }
 
@@ -66,4 +66,15 @@ func (c *Server) validate(doc *document) {
 // isGlobalIPv6 reports whether addr can be routed: unicast, neither link-local nor loopback nor IPv4 in disguise.
 func isGlobalIPv6(addr netip.Addr) bool {
 	return addr.Is6() && !addr.Is4In6() && addr.IsGlobalUnicast() && addr.Zone() == ""
+}
+
+// TunnelEnds are the IPv4 addresses that clients can have a tunnel to, each with the port of those over UDP.
+func (c Server) TunnelEnds() []netip.AddrPort {
+	var ends []netip.AddrPort
+	for _, addr := range c.Listen {
+		if addr.Is4() {
+			ends = append(ends, netip.AddrPortFrom(addr, c.Port))
+		}
+	}
+	return ends
 }

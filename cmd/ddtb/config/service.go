@@ -38,6 +38,6 @@ func (c *Metrics) validate(doc *document) {
 
 // Log is [log].
 type Log struct {
-	Level  string `toml:"level" one:"debug info warn error"`
+	Level  string `toml:"level" one:"debug info warn error" reload:""`
 	Format string `toml:"format" one:"auto human json"`
 }

@@ -11,19 +11,19 @@ import (
 
 // Session is [session]: how long tunnels live and how many there may be.
 type Session struct {
-	Limit          int      `toml:"limit"`
-	Beyond         string   `toml:"beyond" one:"replace deny"`
-	Max            int      `toml:"max"`
-	MaxNegotiating int      `toml:"max_negotiating"`
-	OfferTimeout   Duration `toml:"offer_timeout"`
-	Lifetime       Duration `toml:"lifetime"`
-	Keepalive      Duration `toml:"keepalive"`
-	KeepaliveMin   Duration `toml:"keepalive_min"`
-	KeepaliveMax   Duration `toml:"keepalive_max"`
-	LostAfter      int      `toml:"lost_after"`
-	LostUnasked    Duration `toml:"lost_unasked"`
-	IdleTimeout    Duration `toml:"idle_timeout"`
-	Sweep          Duration `toml:"sweep"`
+	Limit          int      `toml:"limit" reload:""`
+	Beyond         string   `toml:"beyond" one:"replace deny" reload:""`
+	Max            int      `toml:"max" reload:""`
+	MaxNegotiating int      `toml:"max_negotiating" reload:""`
+	OfferTimeout   Duration `toml:"offer_timeout" reload:""`
+	Lifetime       Duration `toml:"lifetime" reload:""`
+	Keepalive      Duration `toml:"keepalive" reload:""`
+	KeepaliveMin   Duration `toml:"keepalive_min" reload:""`
+	KeepaliveMax   Duration `toml:"keepalive_max" reload:""`
+	LostAfter      int      `toml:"lost_after" reload:""`
+	LostUnasked    Duration `toml:"lost_unasked" reload:""`
+	IdleTimeout    Duration `toml:"idle_timeout" reload:""`
+	Sweep          Duration `toml:"sweep" reload:""`
 }
 
 func defaultSession() Session {
@@ -106,7 +106,7 @@ func seconds(n int) Duration { return Duration{time.Duration(n) * time.Second} }
 type Anonymous struct {
 	Enabled    bool   `toml:"enabled"`
 	Pool       string `toml:"pool"`
-	PerAddress int    `toml:"per_address"`
+	PerAddress int    `toml:"per_address" reload:""`
 }
 
 func (c *Anonymous) validate(doc *document, pools []Pool) {

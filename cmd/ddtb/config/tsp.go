@@ -17,9 +17,9 @@ import (
 // TSP is [tsp]: what is said to clients, and what strangers can make the server do.
 type TSP struct {
 	Realm          string   `toml:"realm"`
-	Mechanisms     []string `toml:"mechanisms" one:"DIGEST-MD5 CRAM-MD5 PLAIN"`
-	Tunnels        []string `toml:"tunnels" one:"v6udpv4 v6v4"`
-	Redirect       []string `toml:"redirect"`
+	Mechanisms     []string `toml:"mechanisms" one:"DIGEST-MD5 CRAM-MD5 PLAIN" reload:""`
+	Tunnels        []string `toml:"tunnels" one:"v6udpv4 v6v4" reload:""`
+	Redirect       []string `toml:"redirect" reload:""`
 	MaxDialogues   int      `toml:"max_dialogues"`
 	MaxConnections int      `toml:"max_connections"`
 	MaxPerSource   int      `toml:"max_per_source"`

@@ -218,16 +218,17 @@ func onThread(f func() error) error {
 	return <-result
 }
 
-// UseCPUs keeps this process, and what it starts from now on, on the first n of the CPUs it may use. It is called while
-// few threads run: those that begin meanwhile may be missed.
+// UseCPUs keeps this process, and what it starts from now on, on the first n of the CPUs it may use, or on all if there
+// are fewer. It is called while few threads run: those that begin meanwhile may be missed.
 func UseCPUs(n int) error {
 	var allowed, used unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
 		return fmt.Errorf("sched_getaffinity: %w", err)
 	}
-	if n < 1 || n > allowed.Count() {
-		return fmt.Errorf("%d CPUs wanted, %d are there", n, allowed.Count())
+	if n < 1 {
+		return fmt.Errorf("%d CPUs wanted", n)
 	}
+	n = min(n, allowed.Count())
 	for cpu := 0; used.Count() < n; cpu++ {
 		if allowed.IsSet(cpu) {
 			used.Set(cpu)

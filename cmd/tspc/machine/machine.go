@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"ddtb/cmd/tspc/advert"
 	"ddtb/cmd/tspc/agent"
 	"ddtb/cmd/tspc/host"
 	"ddtb/cmd/tspc/tunnel"
@@ -36,6 +37,7 @@ type Config struct {
 	Metric    int
 	Router    bool     // take the delegated prefix
 	LANs      []string // and put a subnet on each
+	Advertise bool     // and announce it there
 	Proto41   Proto41
 	Log       zerolog.Logger
 }
@@ -50,6 +52,8 @@ type Machine struct {
 	device  *tunnel.Device  // nil if there is none
 	raw     *tunnel.Proto41 // nil if there is none
 	noSit   bool            // the kernel said so
+
+	announcers map[string]*advert.Announcer // by LAN
 }
 
 // Open takes the interface name for this process, and takes back what a killed predecessor left.
@@ -63,7 +67,7 @@ func Open(config Config) (*Machine, error) {
 		unwatch()
 		return nil, err
 	}
-	return &Machine{config: config, host: h, changed: changed, unwatch: unwatch}, nil
+	return &Machine{config: config, host: h, changed: changed, unwatch: unwatch, announcers: make(map[string]*advert.Announcer)}, nil
 }
 
 // Close gives the interface name free; Clear comes before.
@@ -90,6 +94,14 @@ func (m *Machine) Path(server netip.Addr) (host.Path, error) {
 // Raise implements agent.Machine.
 func (m *Machine) Raise(s agent.Session) error {
 	state := m.wanted(s.Info())
+	if err := m.carry(state, s); err != nil {
+		return err
+	}
+	return m.announce(m.state)
+}
+
+// carry makes the machine use s, but for the LANs.
+func (m *Machine) carry(state host.State, s agent.Session) error {
 	if s.Info().Offer.Type == tsp.V6V4 && m.config.Proto41 != Raw && !m.noSit {
 		err := m.raiseSit(state, host.Sit{Local: s.Info().Local, Remote: s.Info().Offer.ServerIPv4})
 		if m.config.Proto41 == Kernel || !errors.Is(err, errors.ErrUnsupported) {
@@ -187,12 +199,12 @@ func (m *Machine) Lower() error {
 		return err
 	}
 	m.state.Default = netip.Prefix{}
-	return errors.Join(err, m.host.Apply(m.state))
+	return errors.Join(err, m.announce(m.state), m.host.Apply(m.state))
 }
 
 // Clear implements agent.Machine.
 func (m *Machine) Clear() error {
-	err := errors.Join(m.stop(), m.host.Clear())
+	err := errors.Join(m.silence(), m.stop(), m.host.Clear())
 	m.state = host.State{}
 	if m.device != nil {
 		err = errors.Join(err, m.device.Close())

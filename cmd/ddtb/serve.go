@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// serve runs the daemon until a signal ends it.
+func serve(o options, h host, version string) error {
+	c, err := load(o.file, h)
+	if err != nil {
+		return err
+	}
+	if o.level != "" {
+		c.Log.Level = o.level
+	}
+	if err := setLevel(c.Log.Level); err != nil {
+		return usageError{err}
+	}
+	log := newLogger(os.Stderr, c.Log)
+	log.Info().Str("version", version).Str("config", o.file).Str("node", c.Server.Name).Msg("starting")
+
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+
+	d := &daemon{file: o.file, host: h, log: log, opened: make(chan struct{})}
+	notify := notifier{log: log, alive: d.alive, summary: d.summary}
+	go obey(signals, cancel, func() { notify.reloading(d.reloadLogged) }, func() { os.Exit(exitFailed) }, log)
+	if err := openDaemon(ctx, c, d, version); err != nil {
+		return err
+	}
+	return d.run(ctx, notify)
+}
+
+// obey acts on signals: the first that ends calls stop, the second exit; SIGHUP calls reload, one at a time.
+func obey(signals <-chan os.Signal, stop, reload, exit func(), log zerolog.Logger) {
+	stopping := false
+	for s := range signals {
+		switch {
+		case s == syscall.SIGHUP && !stopping:
+			reload()
+		case s == syscall.SIGHUP:
+		case stopping:
+			log.Warn().Stringer("signal", s).Msg("second signal: exit at once, tunnels stay as they are")
+			exit()
+		default:
+			log.Info().Stringer("signal", s).Msg("stopping")
+			stopping = true
+			stop()
+		}
+	}
+}
+
+// reloadLogged is reload for a signal, which has nobody to return an error to.
+func (d *daemon) reloadLogged() {
+	select {
+	case <-d.opened:
+	default:
+		d.log.Warn().Msg("configuration not read again: ddtb is still starting")
+		return
+	}
+	if err := d.reload(); err != nil {
+		d.log.Error().Err(err).Msg("configuration not read again; everything stays as it was")
+	}
+}
+
+// alive says why the daemon is not to be trusted any more, nil while it is.
+func (d *daemon) alive() error {
+	status := d.broker.Status()
+	limit := 10*status.Config.SweepInterval + 5*time.Minute
+	if !status.Ready || status.Swept.IsZero() {
+		return nil
+	}
+	if late := time.Since(status.Swept); late > limit {
+		return fmt.Errorf("no look at the tunnels for %s", late.Round(time.Second))
+	}
+	return nil
+}
+
+// summary is the line for `systemctl status`.
+func (d *daemon) summary() string {
+	status := d.broker.Status()
+	total := 0
+	for _, n := range status.Active {
+		total += n
+	}
+	return fmt.Sprintf("%d sessions, %d offered, %d logins since the start", total, status.Offered, status.Logins)
+}
