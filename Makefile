@@ -63,7 +63,7 @@ bench: need-go need-root ## measure everything: a table, and lines "result NAME 
 bench-quick: need-go need-root ## the core of bench, in under 45 seconds
 	@.ci/need $(BENCHTOOLS)
 	@$(MAKE) --no-print-directory build
-	bin/tspbench quick
+	bin/tspbench all --quick
 
 .PHONY: fuzz
 fuzz: need-go ## run every fuzz target for FUZZTIME
@@ -88,6 +88,39 @@ $(LINTER): | need-go
 generate: need-go ## remake the generated files (eBPF objects); they are committed, so building needs no clang
 	@.ci/need clang-14:clang-14 llvm-strip-14:llvm-14 /usr/include/bpf/bpf_helpers.h:libbpf-dev /usr/include/linux/bpf.h:linux-libc-dev
 	$(GO) generate ./...
+
+SBIN     = $(DESTDIR)$(PREFIX)/sbin
+UNITS    = $(DESTDIR)$(PREFIX)/lib/systemd/system
+MAN      = $(DESTDIR)$(PREFIX)/share/man
+EXAMPLES = $(DESTDIR)$(PREFIX)/share/doc/ddtb
+BASH     = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+ZSH      = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+FISH     = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+ETC      = $(DESTDIR)/etc
+
+.PHONY: install
+install: build ## install programs, units, manual, completions below DESTDIR/PREFIX; a configuration only if there is none
+	install -d $(SBIN) $(UNITS) $(MAN)/man5 $(MAN)/man8 $(EXAMPLES) $(BASH) $(ZSH) $(FISH) $(ETC)/ddtb $(ETC)/tspc
+	install -m 755 $(PROGRAMS:%=bin/%) $(SBIN)
+	install -m 644 contrib/man/*.5 $(MAN)/man5
+	install -m 644 contrib/man/*.8 $(MAN)/man8
+	for unit in contrib/systemd/*.service; do \
+		sed 's#/usr/local/#$(PREFIX)/#g' $$unit >$(UNITS)/$${unit##*/} && chmod 644 $(UNITS)/$${unit##*/} || exit; done
+	install -m 644 CHANGELOG.md LICENSE contrib/*/*.toml contrib/grafana/* contrib/nftables/* contrib/prometheus/* contrib/sysctl/* $(EXAMPLES)
+	for program in $(PROGRAMS); do \
+		bin/$$program completion bash >$(BASH)/$$program && \
+		bin/$$program completion zsh >$(ZSH)/_$$program && \
+		bin/$$program completion fish >$(FISH)/$$program.fish || exit; done
+	[ -e $(ETC)/ddtb/ddtb.toml ] || install -m 640 contrib/ddtb/ddtb.toml $(ETC)/ddtb
+	[ -e $(ETC)/tspc/tspc.toml ] || install -m 600 contrib/tspc/tspc.toml $(ETC)/tspc
+
+.PHONY: uninstall
+uninstall: ## remove what install put there, but for configuration and state
+	rm -f $(PROGRAMS:%=$(SBIN)/%) $(PROGRAMS:%=$(BASH)/%) $(PROGRAMS:%=$(ZSH)/_%) $(PROGRAMS:%=$(FISH)/%.fish)
+	rm -f $(patsubst contrib/systemd/%,$(UNITS)/%,$(wildcard contrib/systemd/*.service))
+	rm -f $(patsubst contrib/man/%,$(MAN)/man5/%,$(wildcard contrib/man/*.5)) $(patsubst contrib/man/%,$(MAN)/man8/%,$(wildcard contrib/man/*.8))
+	rm -rf $(EXAMPLES)
+	@echo 'left: $(ETC)/ddtb, $(ETC)/tspc and what ddtb keeps in /var/lib/ddtb; tunnels in the kernel end with "ddtb remove"'
 
 .PHONY: clean
 clean: ## remove what was built here

@@ -121,7 +121,7 @@ func (c *change) run(ctx context.Context) (displaced *entry, err error) {
 		return nil, err
 	}
 	if c.gone != nil {
-		if err := c.account.Account(ctx, c.gone.record(c.s)); err != nil {
+		if err := c.account.Account(ctx, c.gone.record(c.s, aaa.StatusStop)); err != nil {
 			c.undo(ctx)
 			c.restore(ctx)
 			c.retake(ctx)
@@ -258,10 +258,16 @@ func (c *change) commit(ctx context.Context) (displaced *entry) {
 	return displaced
 }
 
-// record is the Stop record of a session that was replaced.
-func (p *past) record(s *settings) aaa.Record {
-	r := p.entry.record(s, aaa.StatusStop, p.entry.extra.end.at)
-	r.Cause = p.entry.extra.end.cause
+// record is the Start or the Stop record of a session that has ended.
+func (p *past) record(s *settings, status aaa.Status) aaa.Record {
+	at := p.entry.since
+	if status == aaa.StatusStop {
+		at = p.entry.extra.end.at
+	}
+	r := p.entry.record(s, status, at)
+	if status == aaa.StatusStop {
+		r.Cause = p.entry.extra.end.cause
+	}
 	r.Endpoint, r.Prefix = p.endpoint, p.prefix
 	return r
 }

@@ -28,11 +28,8 @@ type Request struct {
 	Keepalive  time.Duration  // interval wanted; 0: the client asked for none
 }
 
-// Bounds of what a backend may say of a subscriber, in octets.
-const (
-	maxName  = 253 // of User-Name (RFC 2865 section 5.1)
-	maxClass = 1024
-)
+// maxClass bounds all Class attributes of a subscriber together, in octets with two more for each.
+const maxClass = 1024
 
 // Offer reserves a tunnel for a subscriber and tells what it would be. Nothing forwards before Activate, and a session
 // that the offer would replace goes on until then. An offer not accepted within OfferTimeout is withdrawn. A new offer
@@ -104,8 +101,9 @@ func (r *Request) check() error {
 	for _, c := range sub.Class {
 		class += len(c) + 2
 	}
-	if !sub.Anonymous && sub.Name == "" || len(sub.Name) > maxName || class > maxClass {
-		return fmt.Errorf("name of %d and class of %d octets: expected 1 to %d and at most %d", len(sub.Name), class, maxName, maxClass)
+	if !sub.Anonymous && sub.Name == "" || len(Owner(sub.Name, MaxSlots)) > lease.MaxOwner || class > maxClass {
+		return fmt.Errorf("name of %d and class of %d octets: a name that makes an owner of at most %d, and at most %d of class expected",
+			len(sub.Name), class, lease.MaxOwner, maxClass)
 	}
 	if r.Router && sub.Anonymous {
 		return ErrAnonymousPrefix

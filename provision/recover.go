@@ -53,6 +53,7 @@ type recovery struct {
 	owed     []*entry       // Ending
 	stale    []*entry       // of two with the same owner or client, the older
 	replaced map[sid]bool   // sessions whose end a newer session's lease tells
+	homeless []homeless
 	unused   []lease.Holder // of offers, and of sessions in replaced
 	strays   []uint32       // tunnels to be deleted
 	bare     []*entry       // sessions without tunnel
@@ -87,20 +88,46 @@ func (r *recovery) read(l lease.Lease) {
 	holder := lease.Holder{Pool: l.Pool, Index: l.Index, Session: l.Session}
 	id, ok := parseID(l.Session)
 	m, err := readMemo(l.Data)
-	if _, known := r.s.pools[l.Pool]; !known {
-		err = errors.Join(err, fmt.Errorf("pool %q is not configured any more", l.Pool))
-	}
-	if !ok || err != nil {
+	_, known := r.s.pools[l.Pool]
+	switch {
+	case !ok || err != nil:
 		r.log.Error().Err(err).Str("session", l.Session).Str("owner", l.Owner).Stringer("endpoint", l.Endpoint).
 			Msg("a lease tells of no session that can be gone on with; it is released, no Stop record can be given")
 		r.unused = append(r.unused, holder)
-		return
-	}
-	if m.phase == phaseOffered {
+	case m.phase == phaseOffered:
 		r.unused = append(r.unused, holder)
-		return
+	case !known:
+		r.unused = append(r.unused, holder)
+		r.evict(id, l, m)
+	default:
+		r.adopt(id, l, m)
 	}
-	r.adopt(id, l, m)
+}
+
+// evict notes the records of a session whose pool is not configured any more.
+func (r *recovery) evict(id sid, l lease.Lease, m memo) {
+	r.log.Error().Stringer("session", id).Str("pool", l.Pool).Msg("the pool of a session is not configured any more; the session ends")
+	e := m.entry
+	e.id, e.tunnelID = id, l.ID
+	if m.phase != phaseEnding {
+		e.more().end = &ending{cause: aaa.CauseNASReboot, at: r.lastAlive(e, l.Expires.Unix())}
+	}
+	gone := past{entry: e, endpoint: l.Endpoint}
+	if e.router {
+		gone.prefix = l.Prefix
+	}
+	r.homeless = append(r.homeless, homeless{memo: m, gone: gone})
+}
+
+// homeless is a session whose pool is not configured any more.
+type homeless struct {
+	memo
+	gone past
+}
+
+// lastAlive is the last moment a session is known to have been there: when its lease was set or extended.
+func (r *recovery) lastAlive(e *entry, leaseEnd int64) int64 {
+	return max(e.since, leaseEnd*1000-r.s.LeaseTTL.Milliseconds())
 }
 
 // adopt puts the session of a lease into the tables.
@@ -215,17 +242,24 @@ func (r *recovery) set(ctx context.Context, tunnels []datapath.Tunnel) error {
 // pay gives the records that may not have been given.
 func (r *recovery) pay(ctx context.Context) error {
 	for _, m := range r.starting {
-		if m.prev != nil {
-			if err := r.account.Account(ctx, m.prev.record(r.s)); err != nil {
-				return err
-			}
-		}
-		if err := r.account.Account(ctx, m.entry.record(r.s, aaa.StatusStart, m.entry.since)); err != nil {
+		start := m.entry.record(r.s, aaa.StatusStart, m.entry.since)
+		if err := r.payStart(ctx, m, start); err != nil {
 			return err
 		}
 		r.mu.Lock()
 		r.fresh = append(r.fresh, m.entry)
 		r.mu.Unlock()
+	}
+	for _, h := range r.homeless {
+		r.ended++
+		if h.phase == phaseStarting {
+			if err := r.payStart(ctx, h.memo, h.gone.record(r.s, aaa.StatusStart)); err != nil {
+				return err
+			}
+		}
+		if err := r.account.Account(ctx, h.gone.record(r.s, aaa.StatusStop)); err != nil {
+			return err
+		}
 	}
 	for _, e := range r.owed {
 		r.ended++
@@ -234,6 +268,16 @@ func (r *recovery) pay(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// payStart gives the Start record of a session that was starting, after the Stop record of the one it replaced.
+func (r *recovery) payStart(ctx context.Context, m memo, start aaa.Record) error {
+	if m.prev != nil {
+		if err := r.account.Account(ctx, m.prev.record(r.s, aaa.StatusStop)); err != nil {
+			return err
+		}
+	}
+	return r.account.Account(ctx, start)
 }
 
 // fill gives sessions without tunnel theirs, or ends them: those whose lease is over, and the stale.
@@ -272,13 +316,11 @@ func (r *recovery) fill(ctx context.Context) error {
 	return nil
 }
 
-// finishGone ends a session that was found gone, at the last moment it is known to have been there: when its lease was
-// set or extended.
+// finishGone ends a session that was found gone.
 func (r *recovery) finishGone(ctx context.Context, e *entry) error {
 	r.ended++
-	at := int64(e.leaseEnd)*1000 - r.s.LeaseTTL.Milliseconds()
 	r.mu.Lock()
-	r.table.end(e, &ending{cause: aaa.CauseNASReboot, at: max(at, e.since)}, e.raw)
+	r.table.end(e, &ending{cause: aaa.CauseNASReboot, at: r.lastAlive(e, int64(e.leaseEnd))}, e.raw)
 	r.mu.Unlock()
 	return r.finish(ctx, e)
 }

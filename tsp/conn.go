@@ -281,6 +281,9 @@ func complete(o *Offer, peer Peer, stated netip.Addr) error {
 	if o.Type != V6V4 && o.Type != V6UDPV4 || !o.ServerIPv4.Is4() || !o.ClientIPv4.Is4() || !o.ServerIPv6.Is6() || !o.ClientIPv6.Is6() {
 		return fmt.Errorf("the backend's offer lacks an address or a type: %+v", *o)
 	}
+	if o.Prefix.Contains(o.ServerIPv6) || o.Prefix.Contains(o.ClientIPv6) { // the client puts the prefix on its LAN
+		return fmt.Errorf("the backend's offer has a tunnel address within the prefix %v", o.Prefix)
+	}
 	return nil
 }
 

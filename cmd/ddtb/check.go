@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -95,9 +96,7 @@ func (h host) check(c config.Config) []finding {
 	if !slices.ContainsFunc(c.Server.Listen, netip.Addr.Is4) {
 		add("server.listen", true, "no IPv4 address: tunnels run over IPv4")
 	}
-	all = append(all, checkDirectory("server.state", c.Server.State, "systemd makes it (StateDirectory=ddtb); else mkdir -p "+c.Server.State))
-	folder := filepath.Dir(c.Control.Socket)
-	all = append(all, checkDirectory("folder of control.socket", folder, "systemd makes it (RuntimeDirectory=ddtb); else mkdir -p "+folder))
+	all = append(all, checkDirectory("server.state", c.Server.State), checkDirectory("control.socket", filepath.Dir(c.Control.Socket)))
 	if c.Control.Group != "" {
 		if gid, err := groupID(c.Control.Group); err != nil {
 			add("control.group", true, "%v: groupadd --system %s", err, c.Control.Group)
@@ -130,17 +129,28 @@ func (h host) checkLinks(c config.Datapath) []finding {
 	return all
 }
 
-// checkDirectory sees whether a directory is there and can be written to.
-func checkDirectory(what, path, remedy string) finding {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return finding{what, true, err.Error() + "; " + remedy}
-	case !info.IsDir():
-		return finding{what, true, path + " is no directory"}
+// checkDirectory sees whether a directory can be written to, or made.
+func checkDirectory(what, path string) finding {
+	there := path
+	for {
+		info, err := os.Stat(there)
+		if errors.Is(err, os.ErrNotExist) && there != "/" {
+			there = filepath.Dir(there)
+			continue
+		}
+		if err != nil {
+			return finding{what, true, err.Error()}
+		}
+		if !info.IsDir() {
+			return finding{what, true, there + " is no directory"}
+		}
+		break
 	}
-	if err := unix.Access(path, unix.W_OK|unix.X_OK); err != nil {
-		return finding{what, true, path + ": " + err.Error()}
+	if err := unix.Access(there, unix.W_OK|unix.X_OK); err != nil {
+		return finding{what, true, there + ": " + err.Error()}
+	}
+	if there != path {
+		return finding{what, false, path + ", will be made"}
 	}
 	return finding{what, false, path}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -132,6 +133,9 @@ func versionCommand(p program) *cobra.Command {
 // load reads a configuration and completes it by the host. Its error is a configError.
 func load(file string, h host) (config.Config, error) {
 	c, err := config.Load(file)
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("%w: no configuration there; `ddtb reference` explains how to write one", err)
+	}
 	if err != nil {
 		return c, configError{err}
 	}

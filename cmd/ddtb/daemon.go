@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -144,11 +145,11 @@ func (d *daemon) openMetrics(c config.Config, registry *prometheus.Registry) err
 
 // listenControl opens the control socket for its group.
 func listenControl(c config.Control) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(c.Socket), 0o755); err != nil { //nolint:gosec // who may use the socket is said by its own mode
+		return nil, fmt.Errorf("control.socket: %w", err)
+	}
 	listener, err := control.Listen(c.Socket)
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			err = fmt.Errorf("%w: the folder of control.socket must be there; systemd makes it (RuntimeDirectory=ddtb)", err)
-		}
 		return nil, err
 	}
 	if c.Group == "" {

@@ -26,48 +26,88 @@ import (
 )
 
 // brokerMemory makes n sessions by the broker alone, in this process, with the embedded lease store and the eBPF driver,
-// and measures what the process grew by.
+// and measures what the process grew by. Then it does what a restart does: closes everything and takes it up again.
 func brokerMemory(ctx context.Context, n int, state string, r *report) (err error) {
 	r.progress("memory: %d sessions by the broker alone", n)
-	folder, err := os.MkdirTemp(state, "tspbench-")
-	if err != nil {
+	b := &brokerRun{sessions: n}
+	if b.folder, err = os.MkdirTemp(state, "tspbench-"); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	s, err := newSite()
-	if err != nil {
+	defer func() { err = errors.Join(err, os.RemoveAll(b.folder)) }()
+	if b.site, err = newSite(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	driver, err := openDriver(ctx, s, fixedHop, n)
-	if err != nil {
+	defer func() { err = errors.Join(err, b.site.Close()) }()
+	if err := b.open(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, driver.Close()) }()
-	pools := []lease.Pool{lease.Pool(datapathConfig(n).Pools[0])}
-	store, err := lease.OpenEmbedded(folder, pools, lease.Options{Logger: zerolog.Nop()})
-	if err != nil {
+	if err := b.fill(ctx, r); err != nil {
+		return errors.Join(err, b.close(ctx))
+	}
+	begin := time.Now()
+	if err := b.close(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	broker, err := provision.New(
-		provision.Config{Node: "bench", Server: tunnelServer, Pools: pools, LostAfter: 1000},
-		provision.Deps{Store: store, Datapath: driver, Logger: zerolog.Nop()})
-	if err != nil {
+	if err := b.open(ctx); err != nil {
 		return err
 	}
-	return brokerSessions(ctx, broker, n, r)
+	r.add("broker.restart."+thousands(n)+".ms", milliseconds(time.Since(begin)), "ms", goal{})
+	found := 0
+	for range b.broker.Sessions(provision.Filter{State: provision.Active}) {
+		found++
+	}
+	if found != n {
+		err = fmt.Errorf("%d of %d sessions are left after a restart", found, n)
+	}
+	return errors.Join(err, b.close(ctx))
 }
 
-// brokerSessions runs the broker, makes its sessions and reports.
-func brokerSessions(ctx context.Context, broker *provision.Broker, n int, r *report) error {
-	if err := broker.Recover(ctx); err != nil {
+// brokerRun is a broker with what it works with.
+type brokerRun struct {
+	sessions int
+	site     *site
+	folder   string
+
+	datapath datapath.Datapath
+	store    *lease.Embedded
+	broker   *provision.Broker
+	stop     context.CancelFunc
+	running  *errgroup.Group
+}
+
+// open takes up what is there, as a daemon does at its start.
+func (b *brokerRun) open(ctx context.Context) (err error) {
+	pools := []lease.Pool{lease.Pool(datapathConfig(b.sessions).Pools[0])}
+	if b.datapath, err = openDriver(ctx, b.site, fixedHop, b.sessions); err != nil {
 		return err
 	}
-	run, stop := context.WithCancel(ctx)
-	defer stop()
-	var running errgroup.Group
-	running.Go(func() error { return broker.Run(run) })
+	if b.store, err = lease.OpenEmbedded(b.folder, pools, lease.Options{Logger: zerolog.Nop()}); err != nil {
+		return errors.Join(err, b.datapath.Close())
+	}
+	b.broker, err = provision.New(
+		provision.Config{Node: "bench", Server: tunnelServer, Pools: pools, LostAfter: patience},
+		provision.Deps{Store: b.store, Datapath: b.datapath, Logger: zerolog.Nop()})
+	if err == nil {
+		err = b.broker.Recover(ctx)
+	}
+	if err != nil {
+		return errors.Join(err, b.store.Close(), b.datapath.Close())
+	}
+	ctx, b.stop = context.WithCancel(ctx)
+	b.running = &errgroup.Group{}
+	b.running.Go(func() error { return b.broker.Run(ctx) })
+	return nil
+}
+
+// close lets go of everything and leaves the tunnels in force.
+func (b *brokerRun) close(ctx context.Context) error {
+	err := b.broker.Shutdown(context.WithoutCancel(ctx), true)
+	b.stop()
+	return errors.Join(err, b.running.Wait(), b.store.Close(), b.datapath.Close())
+}
+
+// fill makes the sessions and reports what they took.
+func (b *brokerRun) fill(ctx context.Context, r *report) error {
 	debug.FreeOSMemory()
 	before, err := anonymousMemory(os.Getpid())
 	if err != nil {
@@ -76,8 +116,8 @@ func brokerSessions(ctx context.Context, broker *provision.Broker, n int, r *rep
 	begin := time.Now()
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(256) // so many wait for the disk at once
-	for i := range n {
-		group.Go(func() error { return brokerSession(inner, broker, i) })
+	for i := range b.sessions {
+		group.Go(func() error { return brokerSession(inner, b.broker, i) })
 	}
 	if err := group.Wait(); err != nil {
 		return err
@@ -87,10 +127,10 @@ func brokerSessions(ctx context.Context, broker *provision.Broker, n int, r *rep
 	if err != nil {
 		return err
 	}
-	r.add(fmt.Sprintf("session.bytes.%d", n), (float64(after)-float64(before))/float64(n), "B/session", sessionGoal)
-	r.add("broker.per_s", float64(n)/took.Seconds(), "sessions/s", goal{})
-	stop()
-	return running.Wait()
+	n := float64(b.sessions)
+	r.add(fmt.Sprintf("session.bytes.%d", b.sessions), (float64(after)-float64(before))/n, "B/session", sessionGoal)
+	r.add("broker.per_s", n/took.Seconds(), "sessions/s", goal{})
+	return nil
 }
 
 // brokerSession makes the n-th session.
@@ -129,9 +169,12 @@ func brokerMemoryApart(ctx context.Context, n int, state string, r *report) erro
 			return fmt.Errorf("figure %s: %w", fields[1], err)
 		}
 		g := goal{}
-		if strings.HasPrefix(fields[1], "session.bytes.") {
+		switch {
+		case strings.HasPrefix(fields[1], "session.bytes."):
 			g = sessionGoal
 			r.growth.set("session.bytes", n, value)
+		case strings.HasPrefix(fields[1], "broker.restart."):
+			r.growth.set("restart.ms", n, value)
 		}
 		r.add(fields[1], value, fields[3], g)
 	}

@@ -23,6 +23,9 @@ import (
 // realm of the daemon's accounts.
 const realm = "bench"
 
+// patience is after how many keepalive intervals a silent subscriber is given up: ours never say anything.
+const patience = 1000
+
 // daemonOptions say which daemon is measured.
 type daemonOptions struct {
 	program  string // path of ddtb
@@ -91,7 +94,7 @@ prefixes = "%s"
 prefix_length = %d
 size = %d
 [session]
-lost_after = 1000
+lost_after = %d
 [datapath]
 driver = "xdp"
 mode = "native"
@@ -106,7 +109,7 @@ socket = "%s"
 [log]
 level = "info"
 format = "json"
-`, server4.Addr(), tunnelServer, coreHost, d.folder, realm, endpointNet, prefixNet, prefixLen, d.options.sessions+1024,
+`, server4.Addr(), tunnelServer, coreHost, d.folder, realm, endpointNet, prefixNet, prefixLen, d.options.sessions+1024, patience,
 		tunnelDevice, uplinkDevice, innerDevice, lab.BPFFS, d.socket())
 }
 

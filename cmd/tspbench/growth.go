@@ -48,6 +48,7 @@ func (g *growth) print(out io.Writer) {
 		fmt.Fprintln(w)
 	}
 	w.Flush()
+	fmt.Fprintln(out, "(Packets: tunnels with traffic. Sessions of a million: the broker's alone, the daemon's otherwise.)")
 }
 
 func (g *growth) columns() []int {

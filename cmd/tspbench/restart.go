@@ -224,8 +224,11 @@ func (f flows) close() error {
 	return errors.Join(errs...)
 }
 
-// thousands writes 50000 as 50k.
+// thousands writes 50000 as 50k and 1000000 as 1m.
 func thousands(n int) string {
+	if n >= 1_000_000 && n%1_000_000 == 0 {
+		return fmt.Sprintf("%dm", n/1_000_000)
+	}
 	if n >= 1000 && n%1000 == 0 {
 		return fmt.Sprintf("%dk", n/1000)
 	}

@@ -17,8 +17,7 @@ type Inner struct {
 
 const ipv6Header = 40
 
-// ParseInner reads the head of a decapsulated packet. The Reason says why it must not be forwarded, whatever tunnel it
-// came through; "" if nothing speaks against it.
+// ParseInner reads the head of a decapsulated packet. The Reason says why it cannot be any tunnel's, "" if it may be.
 func ParseInner(packet []byte) (Inner, Reason) {
 	if len(packet) < ipv6Header || packet[0]>>4 != 6 {
 		return Inner{}, Malformed
@@ -28,13 +27,11 @@ func ParseInner(packet []byte) (Inner, Reason) {
 		Destination: netip.AddrFrom16([16]byte(packet[24:40])),
 		Length:      ipv6Header + int(binary.BigEndian.Uint16(packet[4:])),
 	}
-	switch {
-	case inner.Length > len(packet):
+	if inner.Length > len(packet) {
 		return inner, Malformed
-	case inner.Source.IsLinkLocalUnicast() || inner.Source.IsUnspecified():
+	}
+	if inner.Source.IsLinkLocalUnicast() || inner.Source.IsUnspecified() {
 		return inner, LinkLocal
-	case martian(inner.Destination):
-		return inner, Martian
 	}
 	return inner, ""
 }
@@ -46,7 +43,7 @@ func martian(a netip.Addr) bool {
 	return a.IsMulticast() || a.IsLinkLocalUnicast() || binary.BigEndian.Uint64(bytes[:]) == 0
 }
 
-// Refuse says why an inner packet may not have come from a tunnel with these outer addresses, "" if it may.
+// Refuse says why a packet with these outer addresses is not let in through a tunnel, "" if it is. The ports of V6V4 are 0.
 func (i Inner) Refuse(t Tunnel, encap Encap, local, remote netip.AddrPort) Reason {
 	switch {
 	case i.Source != t.Endpoint && !t.Prefix.Contains(i.Source):
@@ -55,6 +52,8 @@ func (i Inner) Refuse(t Tunnel, encap Encap, local, remote netip.AddrPort) Reaso
 		return Encapsulation
 	case local != t.Local || remote != t.Remote:
 		return OuterSource
+	case martian(i.Destination):
+		return Martian
 	}
 	return ""
 }
@@ -94,6 +93,9 @@ func (f *Foreign) Remove(prefix netip.Prefix) {
 		f.lengths[prefix.Bits()]--
 	}
 }
+
+// Len is how many there are.
+func (f *Foreign) Len() int { return len(f.ids) }
 
 // Holder is the id of the tunnel that has exactly this prefix.
 func (f *Foreign) Holder(prefix netip.Prefix) (uint32, bool) {

@@ -60,7 +60,7 @@ func (c Config) check(t Tunnel) string {
 	if t.Endpoint != pool.Endpoint(index) && (!foreignAddr(t.Endpoint) || c.inPools(netip.PrefixFrom(t.Endpoint, 128))) {
 		return fmt.Sprintf("endpoint %s: %s or an address outside every pool expected", t.Endpoint, pool.Endpoint(index))
 	}
-	if t.Prefix.IsValid() && t.Prefix != pool.Prefix(index) && (!foreignAddr(t.Prefix.Addr()) || t.Prefix != t.Prefix.Masked() || c.inPools(t.Prefix)) {
+	if t.Prefix.IsValid() && t.Prefix != pool.Prefix(index) && !c.foreignPrefix(t.Prefix) {
 		return fmt.Sprintf("prefix %s: %s or a prefix outside every pool expected", t.Prefix, pool.Prefix(index))
 	}
 	return ""
@@ -89,6 +89,11 @@ func (c Config) checkEnds(t Tunnel) string {
 // foreignAddr tells whether an address may be routed to a client although no pool knows it.
 func foreignAddr(a netip.Addr) bool {
 	return a.Is6() && !a.Is4In6() && a.Zone() == "" && a.IsGlobalUnicast()
+}
+
+// foreignPrefix tells the same of a prefix; one address is none.
+func (c Config) foreignPrefix(p netip.Prefix) bool {
+	return p.Bits() < 128 && p == p.Masked() && foreignAddr(p.Addr()) && !c.inPools(p)
 }
 
 // find gives the pool and index of a tunnel id.

@@ -41,6 +41,7 @@ type Settings map[string]string
 
 // configuration is ddtb.toml as most tests want it.
 const configuration = `[server]
+name = "ts1"
 ipv6 = "%s"
 resolvers = ["2001:db8:b::53"]
 state = "%s/state"
@@ -76,14 +77,17 @@ pool = "guests"
 
 [control]
 socket = "%s"
-`
 
-// NewISP writes the configuration, with further lines for the sections server, tsp, session and datapath. Nothing runs
+[log]
+format = "human"
+%s`
+
+// NewISP writes the configuration, with further lines for the sections server, tsp, session, datapath and log. Nothing runs
 // yet.
 func NewISP(internet *Internet, programs string, settings Settings) (*ISP, error) {
 	isp := &ISP{Internet: internet, Programs: programs}
 	text := fmt.Sprintf(configuration, TunnelIPv6, internet.Dir, settings["server"], settings["tsp"], Endpoints, Prefixes, Guests,
-		settings["session"], internet.BPF(), settings["datapath"], isp.Socket())
+		settings["session"], internet.BPF(), settings["datapath"], isp.Socket(), settings["log"])
 	if err := os.WriteFile(isp.ConfigFile(), []byte(text), 0o600); err != nil {
 		return nil, err
 	}

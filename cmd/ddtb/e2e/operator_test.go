@@ -141,20 +141,37 @@ func TestRootReload(t *testing.T) {
 	}
 }
 
-// Told not to keep tunnels, a stop ends them and leaves nothing in the kernel.
+// Nothing is left in the kernel: by a stop that is told not to keep the tunnels, and by removing what another one kept.
 func TestRootCleanEnd(t *testing.T) {
-	isp := serve(t, Settings{"server": "keep_tunnels = false\n"})
-	_, address := subscribe(t, isp, isp.Natted, "alice", "")
-	must(t, isp.Natted.Reaches(BeyondIPv6))
-	must(t, isp.Stop())
-	ctx := t.Context()
-	if _, err := isp.Beyond.Run(ctx, "ping", "-c", "1", "-W", "1", address.String()); err == nil {
-		t.Error("the tunnel still forwards")
-	}
-	if addresses, err := isp.Server.Addresses("ddtb0"); err == nil {
-		t.Errorf("the device is left, with %v", addresses)
-	}
-	if left, err := os.ReadDir(isp.BPF()); err != nil || len(left) > 0 {
-		t.Errorf("pins are left: %v (%v)", left, err)
+	for _, c := range []struct {
+		name, setting string
+		remove        bool
+	}{
+		{"stop", "keep_tunnels = false\n", false},
+		{"remove", "", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			isp := serve(t, Settings{"server": c.setting})
+			_, address := subscribe(t, isp, isp.Natted, "alice", "")
+			must(t, isp.Natted.Reaches(BeyondIPv6))
+			must(t, isp.Stop())
+			if c.remove {
+				must(t, isp.Beyond.Reaches(address))
+				_, err := isp.Server.Run(t.Context(), isp.Program("ddtb"), "remove", "-c", isp.ConfigFile())
+				must(t, err)
+			}
+			if _, err := isp.Beyond.Run(t.Context(), "ping", "-c", "1", "-W", "1", address.String()); err == nil {
+				t.Error("the tunnel still forwards")
+			}
+			if addresses, err := isp.Server.Addresses("ddtb0"); err == nil {
+				t.Errorf("the device is left, with %v", addresses)
+			}
+			if left, err := os.ReadDir(isp.BPF()); err != nil || len(left) > 0 {
+				t.Errorf("pins are left: %v (%v)", left, err)
+			}
+			if routes, err := isp.Server.Run(t.Context(), "ip", "-6", "route", "show", "table", "all"); err != nil || strings.Contains(routes, Endpoints.String()) {
+				t.Errorf("routes are left (%v):\n%s", err, routes)
+			}
+		})
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"ddtb/cmd/ddtb/e2e"
-	"ddtb/provision/control"
 )
 
 type address = netip.Addr
@@ -283,11 +282,20 @@ func (s *stage) end() error {
 	if err := s.isp.Empty(); err != nil {
 		return err
 	}
-	var status control.Status
-	if err := errors.Join(s.isp.Get(&status, "status"), s.ctl("session", "list"), s.ctl("lease", "list")); err != nil {
+	if err := errors.Join(s.ctl("session", "list"), s.ctl("lease", "list")); err != nil {
 		return err
 	}
 	s.say("Their leases rest: who comes back gets the same address and prefix. Now the daemon ends.\n")
 	s.prompt(s.isp.Server, "systemctl", "stop", "ddtb")
-	return s.isp.Stop()
+	if err := s.isp.Stop(); err != nil {
+		return err
+	}
+	s.say("\nA stopped daemon leaves programs and tables in the kernel for the next one. Nobody comes: they go too.\n")
+	if err := s.run(s.isp.Server, s.isp.Program("ddtb"), "remove", "-c", s.isp.ConfigFile()); err != nil {
+		return err
+	}
+	if left, err := os.ReadDir(s.isp.BPF()); err != nil || len(left) > 0 {
+		return fmt.Errorf("still pinned: %v (%w)", left, err)
+	}
+	return nil
 }

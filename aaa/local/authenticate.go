@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package local
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"ddtb/aaa"
+)
+
+// Mechanisms implements aaa.Authenticator.
+func (s *Store) Mechanisms() []aaa.Mechanism {
+	var out []aaa.Mechanism
+	if !s.opts.NoDigest {
+		out = append(out, aaa.MechanismDigestMD5)
+	}
+	if s.opts.Cram {
+		out = append(out, aaa.MechanismCramMD5)
+	}
+	return append(out, aaa.MechanismPlain)
+}
+
+// Authenticate implements aaa.Authenticator. Whatever a login fails of, the answer takes as long; see Limits.
+func (s *Store) Authenticate(ctx context.Context, login aaa.Login) (aaa.Subscriber, error) {
+	name := userName(login.Credential)
+	subscriber, err := s.authenticate(ctx, name, login)
+	if err != nil {
+		return aaa.Subscriber{}, fmt.Errorf("local account %q: %w", name, err)
+	}
+	return subscriber, nil
+}
+
+func (s *Store) authenticate(ctx context.Context, name string, login aaa.Login) (aaa.Subscriber, error) {
+	start := s.opts.Clock()
+	if err := ctx.Err(); err != nil {
+		return aaa.Subscriber{}, fmt.Errorf("%w: %w", aaa.ErrUnavailable, err)
+	}
+	if m := login.Credential.Mechanism(); !slices.Contains(s.Mechanisms(), m) {
+		return aaa.Subscriber{}, fmt.Errorf("%s is not offered: %w", m, aaa.ErrRejected)
+	}
+	r, known := s.lookup(name)
+	if !known && s.opts.Chained {
+		return aaa.Subscriber{}, aaa.ErrUnknown
+	}
+	attempt := s.guard.attempt(name, login.Client.Addr())
+	switch s.guard.admit(attempt) {
+	case refused:
+		return aaa.Subscriber{}, aaa.ErrThrottled
+	case slowed:
+		if err := s.wait(ctx, s.guard.limits.Slow); err != nil {
+			s.guard.aborted(attempt)
+			return aaa.Subscriber{}, err
+		}
+	}
+	if !known {
+		r = s.decoy
+	}
+	proof, err := s.verify(ctx, r, login.Credential)
+	if err == nil {
+		err = usable(r.Account, s.opts.Clock())
+	}
+	if !known && errors.Is(err, aaa.ErrRejected) {
+		err = aaa.ErrUnknown
+	}
+	switch {
+	case err == nil:
+		s.guard.succeeded(attempt)
+		subscriber := r.subscriber(s.opts.Clock())
+		subscriber.ResponseAuth = proof
+		return subscriber, nil
+	case errors.Is(err, aaa.ErrUnavailable):
+		s.guard.aborted(attempt)
+		return aaa.Subscriber{}, err
+	}
+	s.guard.failed(attempt)
+	if waitErr := s.wait(ctx, s.guard.limits.Failure-s.opts.Clock().Sub(start)); waitErr != nil {
+		return aaa.Subscriber{}, waitErr
+	}
+	return aaa.Subscriber{}, err
+}
+
+// verify checks a credential against an account's hashes. proof is the rspauth of a Digest.
+func (s *Store) verify(ctx context.Context, r record, credential aaa.Credential) (proof string, err error) {
+	switch c := credential.(type) {
+	case aaa.Password:
+		return "", s.verifyPassword(ctx, r, toUTF8(c.Password))
+	case aaa.Digest:
+		return s.verifyDigest(r, c)
+	case aaa.Cram:
+		if !r.is(hasCram) {
+			return "", fmt.Errorf("no key of CRAM-MD5 is kept: %w", aaa.ErrRejected)
+		}
+		if !c.Verify(r.cram) {
+			return "", fmt.Errorf("wrong password: %w", aaa.ErrRejected)
+		}
+		return "", nil
+	}
+	return "", fmt.Errorf("%s: %w", credential.Mechanism(), aaa.ErrRejected)
+}
+
+// verifyPassword compares with what costs nothing first, see the package comment.
+func (s *Store) verifyPassword(ctx context.Context, r record, password string) error {
+	if ValidPassword(password) != nil {
+		password = "" // no account has it, and it costs what any wrong one costs
+	}
+	if r.is(hasHA1) {
+		ha1 := aaa.NewHA1(r.Name, r.realm, password)
+		if subtle.ConstantTimeCompare(ha1[:], r.ha1[:]) == 1 && password != "" {
+			return nil
+		}
+	} else if s.cache.has(r.Name, r.argon2, password) {
+		return nil
+	}
+	ok, err := s.hasher.verify(ctx, password, r.argon2)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("wrong password: %w", aaa.ErrRejected)
+	}
+	if !r.is(hasHA1) {
+		s.cache.remember(r.Name, r.argon2, password)
+	}
+	return nil
+}
+
+func (s *Store) verifyDigest(r record, c aaa.Digest) (proof string, err error) {
+	switch {
+	case c.Realm != s.opts.Realm && toUTF8(c.Realm) != s.opts.Realm:
+		return "", fmt.Errorf("realm %q, %q expected: %w", c.Realm, s.opts.Realm, aaa.ErrRejected)
+	case c.AuthzID != "" && c.AuthzID != c.Username:
+		return "", fmt.Errorf("acting for %q: %w", c.AuthzID, aaa.ErrRejected)
+	case !r.is(hasHA1) || r.realm != s.opts.Realm:
+		return "", fmt.Errorf("no digest hash of realm %q is kept: %w", s.opts.Realm, aaa.ErrRejected)
+	}
+	proof, ok := c.Verify(r.ha1)
+	if !ok && r.is(hasRaw) {
+		proof, ok = c.Verify(r.raw)
+	}
+	if !ok {
+		return "", fmt.Errorf("wrong password: %w", aaa.ErrRejected)
+	}
+	return proof, nil
+}
+
+// usable refuses an account that may not log in now.
+func usable(a Account, now time.Time) error {
+	switch {
+	case a.Disabled:
+		return fmt.Errorf("disabled: %w", aaa.ErrRejected)
+	case !a.Expires.IsZero() && !a.Expires.After(now):
+		return fmt.Errorf("expired %v: %w", a.Expires, aaa.ErrRejected)
+	}
+	return nil
+}
+
+// userName is the name in a credential, in UTF-8: without charset=utf-8 a Digest's is ISO 8859-1 (RFC 2831 section 2.1.2).
+func userName(c aaa.Credential) string {
+	if d, ok := c.(aaa.Digest); ok && !d.UTF8 {
+		return fromLatin1(d.Username)
+	}
+	return toUTF8(c.User())
+}
+
+// toUTF8 reads what is not UTF-8 as ISO 8859-1.
+func toUTF8(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return fromLatin1(s)
+}
+
+func fromLatin1(s string) string {
+	runes := make([]rune, 0, len(s))
+	for i := range len(s) {
+		runes = append(runes, rune(s[i]))
+	}
+	return string(runes)
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+// Package datapathtest is what every datapath driver has to pass.
+//
+// RunModel needs no packets and no root: it is the contract of datapath.Datapath. Run puts a driver between stations in
+// network namespaces which send and receive raw frames, so that every octet is the test's own, and looks at what comes out
+// on either side, what is counted and what reaches the daemon's socket.
+package datapathtest
+
+import (
+	"os"
+	"testing"
+
+	"ddtb/provision/datapath"
+)
+
+// Run runs the whole suite on a driver in a topology. It skips without root.
+func Run(t *testing.T, topology Topology, open Open) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("network namespaces need root")
+	}
+	e := newEnv(t, topology, open)
+	e.start()
+	t.Cleanup(func() { _ = e.dp.Close() })
+	for _, c := range []struct {
+		name string
+		run  func(*testing.T, *Env)
+	}{
+		{"forward", forward},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.run(t, e) })
+	}
+}
+
+// encaps are all of them.
+var encaps = []datapath.Encap{datapath.V6UDPV4, datapath.V6V4}

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What all hooks share: how a tunnel is found, what is checked, what is counted, what the outer headers are.
+ */
+#pragma once
+
+#include "tables.h"
+
+/* A packet and what is known about it. */
+struct packet {
+	struct ipv6hdr *inner;
+	struct tunnel *tunnel;
+	__u64 key;    /* remote address, port and protocol of the outer header */
+	__u32 slot;   /* MISS if not known */
+	__u32 length; /* of the inner packet */
+	__u32 room;   /* of the outer headers */
+	__u32 spare;  /* octets behind the inner packet */
+	__u8 ecn;     /* of the inner packet, after RFC 6040 */
+};
+
+inline_always struct state *get_state(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&state, &zero);
+}
+
+inline_always __u64 high_of(const struct in6_addr *a)
+{
+	__u64 v;
+
+	__builtin_memcpy(&v, a, 8);
+	return v;
+}
+
+inline_always __u64 low_of(const struct in6_addr *a)
+{
+	__u64 v;
+
+	__builtin_memcpy(&v, (const void *)a + 8, 8);
+	return v;
+}
+
+inline_always __u16 fold(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+/* ip6 is the head of the inner packet as far as it is there, or 0. */
+inline_always void count_drop(__u32 reason, const struct packet *p, const struct ipv6hdr *ip6, void *end)
+{
+	struct drop *d = bpf_map_lookup_elem(&drops, &reason);
+
+	if (!d)
+		return;
+	d->packets++;
+	d->last = bpf_ktime_get_coarse_ns();
+	d->remote = p->key;
+	d->slot = p->slot;
+	if (ip6 && (void *)(ip6 + 1) <= end)
+		__builtin_memcpy(&d->inner, &ip6->saddr, sizeof(d->inner));
+	else
+		__builtin_memset(&d->inner, 0, sizeof(d->inner));
+}
+
+/* One entry of the array: the index is checked against its size by the lookup. */
+inline_always struct tunnel *get_tunnel(__u32 slot)
+{
+	return bpf_map_lookup_elem(&tunnels, &slot);
+}
+
+inline_always __u32 slot_of(__u32 id)
+{
+#pragma unroll
+	for (__u32 i = 0; i < MAX_POOLS; i++) {
+		if (i >= pool_count)
+			break;
+		if (id - pools[i].first < pools[i].size)
+			return pools[i].slot + (id - pools[i].first);
+	}
+	return MISS;
+}
+
+/*
+ * The tunnel an inner address belongs to, in force or not: by arithmetic, else among the foreign ones. needs is the flag
+ * its key must have.
+ */
+inline_always __u32 find(const struct in6_addr *a, __u8 *needs)
+{
+	__u64 high = bpf_be64_to_cpu(high_of(a)), low = bpf_be64_to_cpu(low_of(a)), index;
+	struct state *s;
+
+#pragma unroll
+	for (__u32 i = 0; i < MAX_POOLS; i++) {
+		if (i >= pool_count)
+			break;
+		index = low - pools[i].endpoint_low;
+		if (high == pools[i].endpoint_high && index < pools[i].size) {
+			*needs = HAS_ENDPOINT;
+			return pools[i].slot + index;
+		}
+		index = (high - pools[i].prefix_high) >> pools[i].shift;
+		if (index < pools[i].prefixes) {
+			*needs = HAS_PREFIX;
+			return pools[i].slot + index;
+		}
+	}
+	s = get_state();
+	if (s && s->foreign) {
+		struct foreign_key key = { .length = 128, .address = *a };
+		__u32 *id = bpf_map_lookup_elem(&foreign, &key);
+
+		if (id) {
+			*needs = HAS_FOREIGN;
+			return slot_of(*id);
+		}
+	}
+	return MISS;
+}
+
+inline_always bool is_link_local(const struct in6_addr *a)
+{
+	return a->s6_addr[0] == 0xfe && (a->s6_addr[1] & 0xc0) == 0x80;
+}
+
+/* No router sends to or from these: multicast, link-local, ::/64 (unspecified, loopback, IPv4-mapped). */
+inline_always bool is_martian(const struct in6_addr *a)
+{
+	return a->s6_addr[0] == 0xff || is_link_local(a) || !high_of(a);
+}
+
+inline_always bool is_server(const struct in6_addr *a)
+{
+	return low_of(a) == server_low && high_of(a) == server_high;
+}
+
+inline_always bool is_local(__be32 address, __be16 port, bool udp)
+{
+#pragma unroll
+	for (__u32 i = 0; i < MAX_LOCAL; i++) {
+		if (i >= local_count)
+			break;
+		if (address == locals[i].address && (!udp || port == locals[i].port))
+			return true;
+	}
+	return false;
+}
+
+inline_always __u8 traffic_class(const struct ipv6hdr *ip6)
+{
+	return bpf_ntohs(*(__be16 *)ip6) >> 4;
+}
+
+inline_always __u32 length_of(const struct ipv6hdr *ip6)
+{
+	return bpf_ntohs(ip6->payload_len) + sizeof(*ip6);
+}
+
+/* Finds the inner packet. Signalling, fragments, options and everything that is not for a tunnel end of ours is left alone. */
+inline_always int parse(struct iphdr *ip, void *end, __u32 available, struct packet *p)
+{
+	struct udphdr *udp = (void *)(ip + 1);
+	__u32 total;
+
+	if ((void *)(ip + 1) > end || *(__u8 *)ip != 0x45 || ip->frag_off & bpf_htons(0x3fff))
+		return PASS;
+	total = bpf_ntohs(ip->tot_len);
+	p->key = ip->saddr | (__u64)ip->protocol << 48;
+	if (ip->protocol == IPPROTO_UDP) {
+		if ((void *)(udp + 1) > end || !is_local(ip->daddr, udp->dest, true))
+			return PASS;
+		p->key |= (__u64)udp->source << 32;
+		p->room = sizeof(*ip) + sizeof(*udp);
+		p->inner = (void *)(udp + 1);
+		if ((void *)p->inner + 1 > end || bpf_ntohs(udp->len) <= sizeof(*udp))
+			return MALFORMED;
+		if (*(__u8 *)p->inner >> 4 == 0xf)
+			return PASS; /* TSP (RFC 5572 section 5.2) */
+		if (bpf_ntohs(udp->len) > total - sizeof(*ip))
+			return MALFORMED;
+		total = sizeof(*ip) + bpf_ntohs(udp->len);
+	} else if (ip->protocol == IPPROTO_IPV6) {
+		if (!is_local(ip->daddr, 0, false))
+			return PASS;
+		p->room = sizeof(*ip);
+		p->inner = (void *)(ip + 1);
+	} else {
+		return PASS;
+	}
+	if ((void *)(p->inner + 1) > end || p->inner->version != 6)
+		return MALFORMED;
+	p->length = length_of(p->inner);
+	if (p->room + p->length > total || total > available)
+		return MALFORMED;
+	p->spare = available - p->room - p->length;
+	return ADMIT;
+}
+
+/* The ECN field of the packet that goes on (RFC 6040 section 4.2, figure 4). */
+inline_always int merge_ecn(const struct iphdr *ip, struct packet *p)
+{
+	__u8 outer = ip->tos & 3, inner = traffic_class(p->inner) & 3;
+
+	p->ecn = inner;
+	if (outer == 3) {
+		if (!inner)
+			return ILLEGAL_ECN;
+		p->ecn = 3;
+	} else if (outer == 1 && inner == 2) {
+		p->ecn = 1;
+	}
+	return ADMIT;
+}
+
+/*
+ * Checks a packet that arrived on an uplink: ADMIT if a tunnel vouches for it. The tunnel is found by the inner source; that
+ * the outer source is the one recorded for it is the proof that the sender may use that inner source.
+ */
+inline_always int admit(struct iphdr *ip, void *end, __u32 available, struct packet *p)
+{
+	struct udphdr *udp = (void *)(ip + 1);
+	struct tunnel *t;
+	__be16 port = 0;
+	__u8 needs = 0;
+	int verdict;
+	__u64 key;
+
+	verdict = parse(ip, end, available, p);
+	if (verdict != ADMIT)
+		return verdict;
+	if (p->room != sizeof(*ip))
+		port = udp->dest;
+	p->slot = find(&p->inner->saddr, &needs);
+	if (p->slot == MISS)
+		return is_link_local(&p->inner->saddr) || !(high_of(&p->inner->saddr) | low_of(&p->inner->saddr)) ?
+			LINK_LOCAL : INNER_SOURCE;
+	t = get_tunnel(p->slot);
+	if (!t)
+		return NO_TUNNEL;
+	key = *(volatile __u64 *)&t->rx_key;
+	if (!key)
+		return NO_TUNNEL;
+	if (!(KEY_FLAGS(key) & needs))
+		return INNER_SOURCE;
+	if (KEY_REMOTE(key) != p->key || t->rx_local != ip->daddr || t->rx_port != port)
+		return KEY_PROTOCOL(key) == ip->protocol ? OUTER_SOURCE : ENCAPSULATION;
+	p->tunnel = t;
+	if (is_martian(&p->inner->daddr))
+		return MARTIAN;
+	return merge_ecn(ip, p);
+}
+
+inline_always void count_rx(const struct packet *p, __u32 packets, __u32 bytes, __u64 now)
+{
+	struct tunnel *t = p->tunnel;
+
+	__sync_fetch_and_add(&t->rx_packets, packets);
+	__sync_fetch_and_add(&t->rx_bytes, bytes);
+	t->seen = now;
+}
+
+inline_always void write_ecn(struct ipv6hdr *ip6, __u8 ecn)
+{
+	__u8 *second = (__u8 *)ip6 + 1;
+
+	*second = (*second & ~0x30) | ecn << 4;
+}
+
+/* The tunnel a native packet is for, or 0. */
+inline_always struct tunnel *find_destination(const struct ipv6hdr *ip6, struct packet *p)
+{
+	struct tunnel *t;
+	__u8 needs = 0;
+
+	p->slot = find(&ip6->daddr, &needs);
+	if (p->slot == MISS)
+		return 0;
+	t = get_tunnel(p->slot);
+	if (!t)
+		return 0;
+	p->key = *(volatile __u64 *)&t->tx_key;
+	if (!(KEY_FLAGS(p->key) & needs))
+		return 0;
+	p->tunnel = t;
+	p->length = length_of(ip6);
+	p->room = sizeof(struct iphdr);
+	if (KEY_PROTOCOL(p->key) == IPPROTO_UDP)
+		p->room += sizeof(struct udphdr);
+	return t;
+}
+
+/*
+ * Counts packets to the client and gives the identification of the first: DF is not set, since the MTU is static (RFC 4213
+ * section 3.2.1), so the identifications between two addresses have to differ (RFC 6864 section 4.3). Clients behind one
+ * NAT share the address; their ports keep them apart.
+ */
+inline_always __be16 count_tx(struct packet *p, __u32 packets, __u32 bytes)
+{
+	struct tunnel *t = p->tunnel;
+	__u64 number = __sync_fetch_and_add(&t->tx_packets, packets);
+
+	__sync_fetch_and_add(&t->tx_bytes, bytes);
+	return bpf_htons((__u16)(number + (p->key >> 32) * 0x9e37));
+}
+
+inline_always __u8 outer_tos(__u8 class)
+{
+	return pipe ? class & 3 : class;
+}
+
+/* Writes p->room octets of outer headers; false: they do not fit before end. */
+inline_always bool write_outer(struct iphdr *ip, void *end, const struct packet *p, __u8 tos, __be16 identification)
+{
+	const struct tunnel *t = p->tunnel;
+	__u32 total = p->length + p->room;
+	struct udphdr *udp = (void *)(ip + 1);
+
+	if ((void *)udp > end)
+		return false;
+	*(__u8 *)ip = 0x45;
+	ip->tos = tos;
+	ip->tot_len = bpf_htons(total);
+	ip->id = identification;
+	ip->frag_off = 0;
+	ip->ttl = HOP_LIMIT;
+	ip->protocol = KEY_PROTOCOL(p->key);
+	ip->saddr = t->tx_local;
+	ip->daddr = (__u32)p->key;
+	ip->check = ~fold((__u32)t->checksum + bpf_htons(total) + identification + bpf_htons(tos));
+	if (p->room == sizeof(*ip))
+		return true;
+	if ((void *)(udp + 1) > end)
+		return false;
+	udp->source = t->tx_port;
+	udp->dest = p->key >> 32;
+	udp->len = bpf_htons(p->length + sizeof(*udp));
+	udp->check = 0; /* none (RFC 768); the inner packet has its own */
+	return true;
+}
+
+/* Whether one more Packet Too Big is within the budget of this CPU (RFC 4443 section 2.4 (f)). */
+inline_always bool may_complain(void)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+	__u32 zero = 0;
+	struct bucket *b = bpf_map_lookup_elem(&bucket, &zero);
+
+	if (!b)
+		return false;
+	b->credit += now - b->last;
+	if (b->credit > PTB_BURST)
+		b->credit = PTB_BURST;
+	b->last = now;
+	if (b->credit < PTB_COST)
+		return false;
+	b->credit -= PTB_COST;
+	return true;
+}
+
+/*
+ * Judges a native packet on the core side: ADMIT if p->tunnel takes it as it is. What needs an answer or a second look goes to
+ * the stack: hop limit 1, hop-by-hop options, too big. segment is the largest packet that will be made of it, 0 if it is one.
+ */
+inline_always int judge_native(struct ipv6hdr *ip6, __u32 available, __u32 segment, struct packet *p)
+{
+	__u8 needs;
+
+	if (ip6->version != 6)
+		return PASS;
+	p->slot = find(&ip6->saddr, &needs);
+	if (p->slot != MISS)
+		return NATIVE_SOURCE;
+	if (!encap || !find_destination(ip6, p))
+		return PASS;
+	if ((segment ?: p->length) > p->tunnel->mtu)
+		return (segment ?: p->length) <= device_mtu || may_complain() ? PASS : TOO_BIG;
+	if (nexthop == NEXTHOP_STACK || ip6->hop_limit <= 1 || ip6->nexthdr == IPPROTO_HOPOPTS || is_martian(&ip6->saddr) ||
+	    p->length > available)
+		return PASS;
+	return ADMIT;
+}
+
+/* Whether an admitted packet may take the short way past the stack. */
+inline_always bool may_forward(const struct packet *p)
+{
+	__u8 needs;
+
+	return nexthop != NEXTHOP_STACK && p->inner->hop_limit > 1 && p->inner->nexthdr != IPPROTO_HOPOPTS &&
+	       find(&p->inner->daddr, &needs) == MISS; /* from tunnel to tunnel: the device encapsulates it */
+}

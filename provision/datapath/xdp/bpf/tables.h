@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the programs and the daemon share: maps and constants. record.go, state.go, drops.go and program.go hold the same
+ * structs. Addresses and ports are in network order, numbers in host order.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/udp.h>
+#include <linux/icmpv6.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+#define inline_always static __always_inline
+
+#define MAX_POOLS 8
+#define MAX_LOCAL 8
+#define MAX_PORTS 16
+#define MAX_EXCEPTIONS 8
+#define MISS 0xffffffffU
+#define AF_INET 2
+#define AF_INET6 10
+#define HOP_LIMIT 64
+
+enum { NEXTHOP_FIB, NEXTHOP_FIXED, NEXTHOP_STACK };
+
+/* Which of its addresses a tunnel holds; in its key. */
+enum { HAS_ENDPOINT = 1, HAS_PREFIX = 2, HAS_FOREIGN = 4 };
+
+/* What becomes of a packet: at least 0 a reason to drop it, in the order of datapath.Reasons. */
+enum {
+	PASS = -2,  /* none of ours, or for the stack: leave it as it is */
+	ADMIT = -1, /* a tunnel's */
+	MALFORMED = 0,
+	INNER_SOURCE,
+	NO_TUNNEL,
+	OUTER_SOURCE,
+	ENCAPSULATION,
+	LINK_LOCAL,
+	MARTIAN,
+	ILLEGAL_ECN,
+	NATIVE_SOURCE,
+	NO_DESTINATION,
+	TOO_BIG,
+	NO_ROUTE,
+	FAILED,
+	REASONS,
+};
+
+/*
+ * One tunnel, two cache lines: one that decapsulation reads and writes, one for encapsulation, so that the CPUs of the two
+ * directions do not take it from each other. A key is remote address, port, protocol and HAS_ flags in one word, 0 while
+ * the tunnel is not in force: it is stored last, and first when the tunnel ends.
+ */
+struct tunnel {
+	__u64 rx_key;
+	__be32 rx_local;
+	__be16 rx_port; /* local; 0 without UDP */
+	__u16 reserved1;
+	__u64 rx_packets, rx_bytes;
+	__u64 seen; /* CLOCK_MONOTONIC_COARSE, ns */
+	__u64 session;
+	__u64 reserved2[2];
+
+	__u64 tx_key;
+	__be32 tx_local;
+	__be16 tx_port;
+	__u16 mtu;      /* in force */
+	__u16 checksum; /* folded sum of the outer IPv4 header without DSCP, length and identification */
+	__u16 asked;    /* the MTU that was asked for, 0: the default */
+	__u32 reserved3;
+	__u64 tx_packets, tx_bytes;
+	__u64 reserved4[3];
+};
+
+_Static_assert(sizeof(struct tunnel) == 128, "a tunnel is two cache lines");
+
+#define KEY_PROTOCOL(key) ((__u8)((key) >> 48))
+#define KEY_FLAGS(key) ((__u8)((key) >> 56))
+#define KEY_REMOTE(key) ((key) & 0x00ffffffffffffffULL)
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tunnel);
+} tunnels SEC(".maps");
+
+/* Addresses and prefixes outside the pools, to the id of the tunnel. */
+struct foreign_key {
+	__u32 length;
+	struct in6_addr address;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct foreign_key);
+	__type(value, __u32);
+} foreign SEC(".maps");
+
+/* A next hop the daemon vouches for until a time: whoever has not refreshed it is not watching any more. */
+struct fixed {
+	__u64 until; /* CLOCK_MONOTONIC_COARSE, ns; 0: none */
+	__u32 ifindex;
+	__u32 mtu;
+	__u8 macs[12]; /* destination and source */
+	__u32 exceptions;
+};
+
+/* An interface packets may be redirected to. */
+struct port {
+	__u32 ifindex;
+	__u32 flags; /* PORT_ */
+	__u64 mac;   /* its own, as it stands in a frame */
+};
+
+enum { PORT_ETHERNET = 1, PORT_XDP = 2 }; /* takes frames with an Ethernet header; takes them from native XDP */
+
+/* What the daemon changes while the programs run. */
+struct state {
+	struct fixed core, uplink;
+	struct {
+		__u64 prefix, mask;
+	} core_exceptions[MAX_EXCEPTIONS]; /* the upper halves of destinations with another route */
+	struct {
+		__u32 prefix, mask;
+	} uplink_exceptions[MAX_EXCEPTIONS];
+	struct port ports[MAX_PORTS];
+	__u32 foreign; /* entries in the map foreign */
+	__u32 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct state);
+} state SEC(".maps");
+
+struct drop {
+	__u64 packets;
+	__u64 last;   /* CLOCK_MONOTONIC_COARSE, ns */
+	__u64 remote; /* a key */
+	__u32 slot;   /* index in tunnels, MISS if none is known */
+	__u32 reserved;
+	struct in6_addr inner;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, REASONS);
+	__type(key, __u32);
+	__type(value, struct drop);
+} drops SEC(".maps");
+
+/* Token bucket for Packet Too Big, in ns. */
+struct bucket {
+	__u64 last, credit;
+};
+
+#define PTB_COST 1000000ULL    /* one in a millisecond and CPU */
+#define PTB_BURST 100000000ULL /* a hundred at once */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct bucket);
+} bucket SEC(".maps");
+
+/* Constants: the verifier takes out what they make unreachable. A new Config loads the programs anew. */
+struct pool {
+	__u64 endpoint_high, endpoint_low; /* host order, as the following */
+	__u64 prefix_high;
+	__u32 shift;    /* 64 - length of a prefix */
+	__u32 prefixes; /* as many as endpoints, or 0 */
+	__u32 size;
+	__u32 slot;  /* of the first, in tunnels */
+	__u32 first; /* its id */
+	__u32 reserved;
+};
+
+struct local {
+	__be32 address;
+	__be16 port;
+	__u16 reserved;
+};
+
+volatile const struct pool pools[MAX_POOLS];
+volatile const struct local locals[MAX_LOCAL];
+volatile const __u32 pool_count, local_count;
+volatile const __u64 server_high, server_low; /* network order */
+volatile const __u32 device;                  /* ifindex of the virtual device */
+volatile const __u32 device_mtu;
+volatile const __u32 nexthop;   /* NEXTHOP_ */
+volatile const __u32 pipe;      /* RFC 2983 pipe model: outer DSCP 0 */
+volatile const __u32 own_port;  /* index in state.ports of the interface the program is attached to */
+volatile const __u32 can_send;  /* PORT_ flag that a port must have for this program to redirect to it */
+volatile const __u32 bounce;    /* XDP_TX works on this interface */
+volatile const __u32 decap;     /* encapsulated packets are taken here */
+volatile const __u32 encap;     /* native packets are encapsulated here */
+volatile const __u32 shrink_l3; /* bpf_skb_adjust_room can turn IPv4 into IPv6 (Linux 6.3) */
+

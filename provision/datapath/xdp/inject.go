@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package xdp
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"ddtb/provision/datapath"
+)
+
+// Inject implements datapath.Injector. The packet comes in by the device and goes on through the stack.
+func (d *Driver) Inject(encap datapath.Encap, local, remote netip.AddrPort, packet []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.usable() != nil {
+		return
+	}
+	inner, why := datapath.ParseInner(packet)
+	var id, slot uint32
+	if why == "" {
+		id, slot, why = d.admit(inner, encap, local, remote)
+	}
+	if why == "" && d.device.write(packet[:inner.Length]) != nil {
+		why = datapath.Failed
+	}
+	if why != "" {
+		d.refused[why] = datapath.Drop{
+			Reason: why, Packets: d.refused[why].Packets + 1, Tunnel: id, Remote: remote, Inner: inner.Source, Last: time.Now(),
+		}
+		return
+	}
+	r := &d.table.records[slot]
+	atomic.StoreUint64(&r.seen, now())
+	r.add(datapath.Counters{RxPackets: 1, RxBytes: uint64(inner.Length)})
+}
+
+// admit finds the tunnel of an inner packet, and the reason why it may not pass.
+func (d *Driver) admit(inner datapath.Inner, encap datapath.Encap, local, remote netip.AddrPort) (id, slot uint32, why datapath.Reason) {
+	id, ok := d.config.Owner(inner.Source)
+	if !ok {
+		id, ok = d.foreign.Owner(inner.Source)
+	}
+	if !ok {
+		return 0, 0, datapath.InnerSource
+	}
+	slot, ok = d.layout.slot(id)
+	if !ok || !d.table.records[slot].inForce() {
+		return id, slot, datapath.NoTunnel
+	}
+	return id, slot, inner.Refuse(d.tunnel(d.layout, slot), encap, local, remote)
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+)
+
+// The names of maps, in the objects and as pins.
+const (
+	mapTunnels = hookTCMapTunnels
+	mapForeign = hookTCMapForeign
+	mapState   = hookTCMapState
+	mapDrops   = hookTCMapDrops
+	mapBucket  = hookTCMapBucket
+)
+
+// maps are the maps of a pin path.
+type maps struct {
+	dir   string
+	named map[string]*ebpf.Map
+}
+
+// openMaps opens what is pinned in a directory and makes the rest. The map of tunnels is made with size records if there is
+// none; if there is one it may be of another size, which is for the caller to mend (replaceTunnels).
+func openMaps(dir string, size uint32) (*maps, error) {
+	spec, err := loadHookTC()
+	if err != nil {
+		return nil, err
+	}
+	spec.Maps[mapTunnels].MaxEntries = size + configRecords
+	m := &maps{dir: dir, named: map[string]*ebpf.Map{}}
+	for _, name := range []string{mapTunnels, mapForeign, mapState, mapDrops, mapBucket} {
+		if m.named[name], err = openMap(spec.Maps[name], filepath.Join(dir, name)); err != nil {
+			return nil, errors.Join(err, m.close())
+		}
+	}
+	return m, nil
+}
+
+func openMap(spec *ebpf.MapSpec, path string) (*ebpf.Map, error) {
+	m, err := ebpf.LoadPinnedMap(path, nil)
+	if err == nil {
+		if m.Type() != spec.Type || m.KeySize() != spec.KeySize || m.ValueSize() != spec.ValueSize {
+			_ = m.Close()
+			return nil, fmt.Errorf("%s: not a map of this program, though of version %s; remove what is pinned there", path, version)
+		}
+		return m, nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("open map %s: %w", path, err)
+	}
+	if m, err = ebpf.NewMap(spec); err != nil {
+		return nil, fmt.Errorf("make map %s: %w", spec.Name, err)
+	}
+	if err := m.Pin(path); err != nil {
+		return nil, errors.Join(fmt.Errorf("pin map: %w", err), m.Close())
+	}
+	return m, nil
+}
+
+func (m *maps) close() error {
+	var errs []error
+	for _, one := range m.named {
+		if one != nil {
+			errs = append(errs, one.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// newTunnels makes a map of records that is not pinned yet.
+func (m *maps) newTunnels(size uint32) (*ebpf.Map, error) {
+	spec, err := loadHookTC()
+	if err != nil {
+		return nil, err
+	}
+	spec.Maps[mapTunnels].MaxEntries = size + configRecords
+	made, err := ebpf.NewMap(spec.Maps[mapTunnels])
+	if err != nil {
+		return nil, fmt.Errorf("make map %s of %d records: %w", mapTunnels, size, err)
+	}
+	return made, nil
+}
+
+// replaceTunnels pins another map of records in the place of the one there, in one step.
+func (m *maps) replaceTunnels(made *ebpf.Map) error {
+	path, next := filepath.Join(m.dir, mapTunnels), filepath.Join(m.dir, "next")
+	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := made.Pin(next); err != nil {
+		return err
+	}
+	if err := os.Rename(next, path); err != nil {
+		return err
+	}
+	old := m.named[mapTunnels]
+	m.named[mapTunnels] = made
+	return old.Close()
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package xdp
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"ddtb/provision/datapath"
+)
+
+// record is struct tunnel of bpf/tables.h as sixteen words. Programs on other CPUs read and count in it at any time, so
+// it is touched by atomic operations only. Little-endian, as the objects are.
+type record struct {
+	rxKey     uint64 // remote address, port, protocol, has flags; 0: not in force
+	rxLocal   uint64 // local address, port
+	rxPackets uint64
+	rxBytes   uint64
+	seen      uint64 // CLOCK_MONOTONIC_COARSE, ns
+	session   uint64
+	_         [2]uint64
+
+	txKey     uint64
+	txLocal   uint64 // local address, port, MTU in force
+	txExtra   uint64 // header checksum, MTU asked for
+	txPackets uint64
+	txBytes   uint64
+	_         [3]uint64
+}
+
+const recordSize = 128
+
+// The has flags of a key: which of its addresses the tunnel holds.
+const (
+	hasEndpoint = 1 << (56 + iota)
+	hasPrefix
+	hasForeign
+
+	hasMask = 0xff << 56
+)
+
+// identity is what a record says about its tunnel, without what is counted.
+type identity struct {
+	key, rxLocal, txLocal, txExtra uint64
+}
+
+// identify puts a tunnel into words. mtu is the one in force, has the flags.
+func identify(t datapath.Tunnel, mtu int, has uint64) identity {
+	protocol := byte(unix.IPPROTO_UDP)
+	if t.Encap == datapath.V6V4 {
+		protocol = unix.IPPROTO_IPV6
+	}
+	local := addrPort(t.Local)
+	return identity{
+		key:     addrPort(t.Remote) | uint64(protocol)<<48 | has,
+		rxLocal: local,
+		txLocal: local | uint64(mtu)<<48,
+		txExtra: uint64(headerChecksum(t.Local.Addr(), t.Remote.Addr(), protocol)) | uint64(t.MTU)<<16,
+	}
+}
+
+// addrPort is an IPv4 address and a port as they lie in memory in network order.
+func addrPort(a netip.AddrPort) uint64 {
+	var b [8]byte
+	addr := a.Addr().As4()
+	copy(b[:], addr[:])
+	binary.BigEndian.PutUint16(b[4:], a.Port())
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+func toAddrPort(word uint64) netip.AddrPort {
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], word)
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[:4])), binary.BigEndian.Uint16(b[4:]))
+}
+
+// headerChecksum is the folded sum of what is constant in an outer IPv4 header: version, time to live, protocol and
+// addresses (RFC 1071), as it lies in memory in network order.
+func headerChecksum(local, remote netip.Addr, protocol byte) uint16 {
+	const hopLimit = 64
+	sum := uint32(0x4500) + hopLimit<<8 + uint32(protocol)
+	for _, a := range [2][4]byte{local.As4(), remote.As4()} {
+		sum += uint32(binary.BigEndian.Uint16(a[:])) + uint32(binary.BigEndian.Uint16(a[2:]))
+	}
+	for sum>>16 != 0 {
+		sum = sum&0xffff + sum>>16
+	}
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], uint16(sum))
+	return binary.LittleEndian.Uint16(b[:])
+}
+
+func (r *record) inForce() bool { return atomic.LoadUint64(&r.rxKey) != 0 }
+
+func (r *record) identity() identity {
+	return identity{
+		key: atomic.LoadUint64(&r.rxKey), rxLocal: atomic.LoadUint64(&r.rxLocal),
+		txLocal: atomic.LoadUint64(&r.txLocal), txExtra: atomic.LoadUint64(&r.txExtra),
+	}
+}
+
+// clear takes a record out of force. Programs that already run may still use it for the length of a grace period.
+func (r *record) clear() {
+	atomic.StoreUint64(&r.rxKey, 0)
+	atomic.StoreUint64(&r.txKey, 0)
+}
+
+// put writes a record that is out of force and still, and puts it in force: the keys come last.
+func (r *record) put(id identity, session, seen uint64, counters datapath.Counters) {
+	atomic.StoreUint64(&r.rxLocal, id.rxLocal)
+	atomic.StoreUint64(&r.txLocal, id.txLocal)
+	atomic.StoreUint64(&r.txExtra, id.txExtra)
+	atomic.StoreUint64(&r.session, session)
+	atomic.StoreUint64(&r.seen, seen)
+	atomic.StoreUint64(&r.rxPackets, counters.RxPackets)
+	atomic.StoreUint64(&r.rxBytes, counters.RxBytes)
+	atomic.StoreUint64(&r.txPackets, counters.TxPackets)
+	atomic.StoreUint64(&r.txBytes, counters.TxBytes)
+	atomic.StoreUint64(&r.txKey, id.key)
+	atomic.StoreUint64(&r.rxKey, id.key)
+}
+
+// setMTU changes the MTU of a record in force. One word holds the one the programs read.
+func (r *record) setMTU(id identity) {
+	atomic.StoreUint64(&r.txExtra, id.txExtra)
+	atomic.StoreUint64(&r.txLocal, id.txLocal)
+}
+
+func (r *record) counters() datapath.Counters {
+	return datapath.Counters{
+		RxPackets: atomic.LoadUint64(&r.rxPackets), RxBytes: atomic.LoadUint64(&r.rxBytes),
+		TxPackets: atomic.LoadUint64(&r.txPackets), TxBytes: atomic.LoadUint64(&r.txBytes),
+	}
+}
+
+func (r *record) add(c datapath.Counters) {
+	atomic.AddUint64(&r.rxPackets, c.RxPackets)
+	atomic.AddUint64(&r.rxBytes, c.RxBytes)
+	atomic.AddUint64(&r.txPackets, c.TxPackets)
+	atomic.AddUint64(&r.txBytes, c.TxBytes)
+}
+
+// tunnel reads everything but the inner addresses, which are not in the record.
+func (r *record) tunnel(id uint32) datapath.Tunnel {
+	words := r.identity()
+	t := datapath.Tunnel{
+		ID: id, Session: atomic.LoadUint64(&r.session), Encap: datapath.V6UDPV4,
+		Local: toAddrPort(words.rxLocal), Remote: toAddrPort(words.key), MTU: int(uint16(words.txExtra >> 16)),
+	}
+	if byte(words.key>>48) == unix.IPPROTO_IPV6 {
+		t.Encap = datapath.V6V4
+	}
+	return t
+}

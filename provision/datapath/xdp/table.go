@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package xdp
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"iter"
+	"math/bits"
+	"os"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"ddtb/provision/datapath"
+)
+
+// configRecords are at the end of the map, out of every program's reach: they hold the Config by which the records are to
+// be read, so that one is never seen without the other.
+const configRecords = 512
+
+// table is the map of records in the memory of this process, and which of them are in force.
+type table struct {
+	memory  []byte
+	records []record
+	config  []byte   // of the configRecords
+	active  []uint64 // one bit a record
+	count   int
+}
+
+// mapArray maps an mmapable array map.
+func mapArray(m *ebpf.Map) ([]byte, error) {
+	size := int(m.MaxEntries()) * int((m.ValueSize()+7)/8*8)
+	page := os.Getpagesize()
+	memory, err := unix.Mmap(m.FD(), 0, (size+page-1)/page*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("mmap %s: %w", m, err)
+	}
+	return memory, nil
+}
+
+// openTable maps the records and sees which are in force. One that a killed process left half in force is taken out.
+func openTable(m *ebpf.Map) (*table, error) {
+	if m.MaxEntries() <= configRecords {
+		return nil, fmt.Errorf("%s: %d records are too few to be of this program", m, m.MaxEntries())
+	}
+	memory, err := mapArray(m)
+	if err != nil {
+		return nil, err
+	}
+	n := int(m.MaxEntries()) - configRecords
+	t := &table{
+		memory:  memory,
+		config:  memory[n*recordSize:][:configRecords*recordSize],
+		records: unsafe.Slice((*record)(unsafe.Pointer(unsafe.SliceData(memory))), n),
+		active:  make([]uint64, (n+63)/64),
+	}
+	for i := range t.records {
+		r := &t.records[i]
+		switch {
+		case r.rxKey != 0 && r.rxKey == r.txKey:
+			t.mark(uint32(i), true)
+		case r.rxKey != r.txKey:
+			r.clear()
+		}
+	}
+	return t, nil
+}
+
+func (t *table) close() error {
+	memory := t.memory
+	t.memory, t.records, t.config = nil, nil, nil
+	return unix.Munmap(memory)
+}
+
+// mark notes whether a record is in force.
+func (t *table) mark(slot uint32, active bool) {
+	word, bit := &t.active[slot/64], uint64(1)<<(slot%64)
+	switch was := *word&bit != 0; {
+	case active && !was:
+		*word |= bit
+		t.count++
+	case !active && was:
+		*word &^= bit
+		t.count--
+	}
+}
+
+// slots yields the records in force from one on.
+func (t *table) slots(from uint32) iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		for i := from / 64; i < uint32(len(t.active)); i++ {
+			word := t.active[i]
+			if i == from/64 {
+				word &= ^uint64(0) << (from % 64)
+			}
+			for ; word != 0; word &= word - 1 {
+				if !yield(i*64 + uint32(bits.TrailingZeros64(word))) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// readConfig gives the Config last kept, ok false if there is none that is whole.
+func (t *table) readConfig() (config datapath.Config, ok bool) {
+	length, sum := binary.LittleEndian.Uint32(t.config), binary.LittleEndian.Uint32(t.config[4:])
+	text := t.config[configHeader:]
+	if length == 0 || int(length) > len(text) || crc32.ChecksumIEEE(text[:length]) != sum {
+		return config, false
+	}
+	return config, json.Unmarshal(text[:length], &config) == nil
+}
+
+const configHeader = 8 // length, checksum
+
+// writeConfig keeps a Config for the next process.
+func (t *table) writeConfig(config datapath.Config) error {
+	text, err := json.Marshal(config)
+	if err != nil {
+		return err
+	}
+	if len(text) > len(t.config)-configHeader {
+		return fmt.Errorf("a configuration of %d octets: at most %d can be kept", len(text), len(t.config)-configHeader)
+	}
+	if old := t.config[configHeader:][:len(text)]; bytes.Equal(old, text) && binary.LittleEndian.Uint32(t.config) == uint32(len(text)) {
+		return nil
+	}
+	binary.LittleEndian.PutUint32(t.config, 0)
+	copy(t.config[configHeader:], text)
+	binary.LittleEndian.PutUint32(t.config[4:], crc32.ChecksumIEEE(text))
+	binary.LittleEndian.PutUint32(t.config, uint32(len(text)))
+	return nil
+}

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package xdp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"ddtb/provision/datapath"
+)
+
+// now is the clock of the programs.
+func now() uint64 {
+	var ts unix.Timespec
+	// The clock is there on every Linux; the only error is a bad address.
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC_COARSE, &ts)
+	return uint64(ts.Nano())
+}
+
+// at is the wall time of an instant of that clock.
+func at(ns uint64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(-time.Duration(now() - ns)).Round(0)
+}
+
+// setting is a tunnel on its way into force.
+type setting struct {
+	tunnel   datapath.Tunnel
+	slot     uint32
+	words    identity
+	seen     uint64
+	counters datapath.Counters
+}
+
+// Set implements datapath.Datapath. A record in force is changed in four steps: out of force, a grace period, the new
+// words, into force; packets of that tunnel are dropped meanwhile. One grace period serves the whole batch. A new MTU, or
+// the same tunnel again, needs none of it.
+func (d *Driver) Set(ctx context.Context, tunnels ...datapath.Tunnel) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.settle(ctx, tunnels...); err != nil {
+		return err
+	}
+	if err := d.usable(); err != nil {
+		return err
+	}
+	b := batch{driver: d, staged: make([]uint64, len(d.table.active))}
+	for _, t := range tunnels {
+		b.add(t)
+	}
+	b.apply()
+	return errors.Join(b.errs...)
+}
+
+// batch is a number of tunnels that share a grace period.
+type batch struct {
+	driver   *Driver
+	settings []setting
+	staged   []uint64 // one bit a slot that is in settings
+	cleared  bool     // records were taken out of force
+	errs     []error
+}
+
+func (b *batch) add(t datapath.Tunnel) {
+	d := b.driver
+	if err := d.check(t); err != nil {
+		b.errs = append(b.errs, err)
+		return
+	}
+	slot, _ := d.layout.slot(t.ID)
+	word, bit := &b.staged[slot/64], uint64(1)<<(slot%64)
+	if *word&bit != 0 { // twice in one call: one after the other
+		b.apply()
+	}
+	s, changes := d.prepare(t, slot)
+	if !changes {
+		return
+	}
+	if r := &d.table.records[slot]; r.inForce() {
+		r.clear()
+		b.cleared = true
+	}
+	*word |= bit
+	b.settings = append(b.settings, s)
+}
+
+// apply puts what was added into force.
+func (b *batch) apply() {
+	if b.cleared {
+		if err := b.driver.grace.wait(); err != nil {
+			b.errs = append(b.errs, err)
+			return
+		}
+	}
+	for _, s := range b.settings {
+		b.staged[s.slot/64] &^= 1 << (s.slot % 64)
+		if err := b.driver.install(s); err != nil {
+			b.errs = append(b.errs, err)
+		}
+	}
+	b.settings, b.cleared = b.settings[:0], false
+}
+
+// check tells whether there is room for a tunnel.
+func (d *Driver) check(t datapath.Tunnel) error {
+	if err := d.config.Check(t); err != nil {
+		return err
+	}
+	for _, prefix := range d.config.ForeignOf(t) {
+		if holder, ok := d.foreign.Holder(prefix); ok && holder != t.ID {
+			return fmt.Errorf("tunnel %d: %s belongs to tunnel %d: %w", t.ID, prefix, holder, datapath.ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// prepare compares a tunnel with what is in force; changes is false if nothing is left to be done.
+func (d *Driver) prepare(t datapath.Tunnel, slot uint32) (s setting, changes bool) {
+	s = setting{tunnel: t, slot: slot, words: d.identify(t), seen: now()}
+	r := &d.table.records[slot]
+	if !r.inForce() {
+		return s, true
+	}
+	before, words := d.tunnel(d.layout, slot), r.identity()
+	if before.Session == t.Session {
+		s.seen = 0 // goes on, as the counters do
+	}
+	if before.Session != t.Session || before.Endpoint != t.Endpoint || before.Prefix != t.Prefix ||
+		words.key != s.words.key || words.rxLocal != s.words.rxLocal {
+		return s, true
+	}
+	if words != s.words {
+		r.setMTU(s.words)
+		d.logTunnel(t, slot, "tunnel changed")
+	}
+	return s, false
+}
+
+// identify gives the words of a tunnel under the Config in force.
+func (d *Driver) identify(t datapath.Tunnel) identity {
+	endpoint, prefix := d.layout.addresses(t.ID)
+	has := uint64(0)
+	if t.Endpoint == endpoint {
+		has |= hasEndpoint
+	} else {
+		has |= hasForeign
+	}
+	switch t.Prefix {
+	case prefix:
+		if prefix.IsValid() {
+			has |= hasPrefix
+		}
+	default:
+		if t.Prefix.IsValid() {
+			has |= hasForeign
+		}
+	}
+	return identify(t, effectiveMTU(d.config, d.outerMTU(), t), has)
+}
+
+func (d *Driver) outerMTU() int {
+	all := make([]*iface, 0, len(d.places))
+	for i := range d.places {
+		all = append(all, i)
+	}
+	return outerMTU(all)
+}
+
+// install puts a tunnel whose record is out of force into force.
+func (d *Driver) install(s setting) error {
+	r := &d.table.records[s.slot]
+	if s.seen == 0 {
+		s.seen, s.counters = atomic.LoadUint64(&r.seen), r.counters()
+	}
+	if err := d.setForeign(s.tunnel); err != nil {
+		d.table.mark(s.slot, false)
+		return fmt.Errorf("tunnel %d: %w", s.tunnel.ID, err)
+	}
+	r.put(s.words, s.tunnel.Session, s.seen, s.counters)
+	d.table.mark(s.slot, true)
+	d.logTunnel(s.tunnel, s.slot, "tunnel set")
+	return nil
+}
+
+func (d *Driver) logTunnel(t datapath.Tunnel, slot uint32, message string) {
+	if d.log.GetLevel() > zerolog.DebugLevel {
+		return
+	}
+	d.log.Debug().Uint32("tunnel", t.ID).Str("encap", t.Encap.String()).Stringer("local", t.Local).Stringer("remote", t.Remote).
+		Stringer("endpoint", t.Endpoint).Stringer("prefix", t.Prefix).Str("show", d.showRecord(slot)).Msg(message)
+}
+
+// showRecord is the command that shows a record.
+func (d *Driver) showRecord(slot uint32) string {
+	return fmt.Sprintf("bpftool map lookup pinned %s key %d %d %d %d", filepath.Join(pinDir(d.config), mapTunnels),
+		slot&0xff, slot>>8&0xff, slot>>16&0xff, slot>>24)
+}
+
+// Delete implements datapath.Datapath. The counters are read after a grace period, when no program can be counting any
+// more. Many Deletes at once share one.
+func (d *Driver) Delete(_ context.Context, id uint32) (datapath.Counters, error) {
+	slot, gone, err := d.startDelete(id)
+	if err != nil {
+		return datapath.Counters{}, err
+	}
+	waited := d.grace.wait()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	counters := d.table.records[slot].counters()
+	dropped := d.dropForeign(id)
+	delete(d.dying, id)
+	close(gone)
+	if d.log.GetLevel() <= zerolog.DebugLevel {
+		d.log.Debug().Uint32("tunnel", id).Str("show", d.showRecord(slot)).Msg("tunnel deleted")
+	}
+	return counters, errors.Join(waited, dropped)
+}
+
+func (d *Driver) startDelete(id uint32) (slot uint32, gone chan struct{}, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.usable(); err != nil {
+		return 0, nil, err
+	}
+	slot, ok := d.layout.slot(id)
+	if !ok || !d.table.records[slot].inForce() {
+		return 0, nil, fmt.Errorf("tunnel %d: %w", id, datapath.ErrNotFound)
+	}
+	d.table.records[slot].clear()
+	d.table.mark(slot, false)
+	gone = make(chan struct{})
+	d.dying[id] = gone
+	return slot, gone, nil
+}
+
+// All implements datapath.Datapath. The tunnels come in the order of their pools and indices. They are read a chunk at a
+// time, so that the reader may work with the Driver meanwhile.
+func (d *Driver) All(ctx context.Context) iter.Seq2[datapath.State, error] {
+	return func(yield func(datapath.State, error) bool) {
+		chunk := make([]datapath.State, 0, 1024)
+		for next := uint32(0); ; {
+			chunk = chunk[:0]
+			more, err := d.read(&chunk, &next)
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				yield(datapath.State{}, err)
+				return
+			}
+			for _, state := range chunk {
+				if !yield(state, nil) {
+					return
+				}
+			}
+			if !more {
+				return
+			}
+		}
+	}
+}
+
+// read fills a chunk with tunnels from a slot on.
+func (d *Driver) read(chunk *[]datapath.State, next *uint32) (more bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.usable(); err != nil {
+		return false, err
+	}
+	clock, wall := now(), time.Now().Round(0)
+	for slot := range d.table.slots(*next) {
+		if len(*chunk) == cap(*chunk) {
+			return true, nil
+		}
+		*next = slot + 1
+		r := &d.table.records[slot]
+		seen := atomic.LoadUint64(&r.seen)
+		*chunk = append(*chunk, datapath.State{
+			Tunnel: d.tunnel(d.layout, slot), Counters: r.counters(), LastSeen: wall.Add(-time.Duration(clock - seen)),
+		})
+	}
+	return false, nil
+}
+
+// tunnel reads a whole tunnel.
+func (d *Driver) tunnel(l layout, slot uint32) datapath.Tunnel {
+	r := &d.table.records[slot]
+	t := r.tunnel(l.id(slot))
+	key := atomic.LoadUint64(&r.rxKey)
+	endpoint, prefix := l.addresses(t.ID)
+	if key&hasEndpoint != 0 {
+		t.Endpoint = endpoint
+	}
+	if key&hasPrefix != 0 {
+		t.Prefix = prefix
+	}
+	if key&hasForeign != 0 {
+		e := d.ends[t.ID]
+		if e.endpoint.IsValid() {
+			t.Endpoint = e.endpoint
+		}
+		if e.prefix.IsValid() {
+			t.Prefix = e.prefix
+		}
+	}
+	return t
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+// Package provision is the Broker: it gives authenticated subscribers their tunnels, and sees to it that what the lease
+// store says, what the kernel forwards and what is billed are the same.
+//
+//	Offer     a lease is found, nothing forwards         Activate  the tunnel forwards, Start is recorded
+//	Release   the tunnel is gone, Stop is recorded       sweep     the clock: counters, extension, reaping
+//	Recover   after a start: leases against tunnels, made equal; the kernel forwarded all the time
+//
+// It knows neither TSP nor the kernel: the folders below are the lease store (lease), the face of the datapath (datapath)
+// and the operator's door (control).
+//
+// # Who may change a session
+//
+// All records are in one table under one mutex that is held for moments only. What waits for the store, the datapath or
+// the accountant is done with the subscriber locked instead (locks), so that the logins of one subscriber, his logout and
+// the sweep come one after the other, and nobody else waits. A session has neither goroutine nor timer.
+//
+// # Takeover
+//
+// A subscriber's new login takes the place of his old session (or of the one of the same slot, if he may have several),
+// with the same lease. The old one forwards until the new one is accepted: whoever logs in and never accepts, or is not
+// able to, does no harm. So an offer must not become the holder of the lease, which the store would do at once. It need
+// not: as long as the old session is in force here, its lease is known here and nobody else can get it. Offer therefore
+// asks the store only where no session of the same slot and pool is in force, and Activate acquires with the index that
+// was promised. An offer that comes to nothing has then nothing to give back to the old session. Only a session at
+// another server, under a shared store, is preempted by the offer already.
+//
+// Activate deletes the old tunnel, whose last counters that gives, exact to the packet, and sets the new one; both have
+// the same id and follow each other at once. If something fails then, the old tunnel is set again and counts on from
+// there. See change for the order, endLocked for that of an end.
+//
+// # What a crash leaves
+//
+// A lease carries a memo of its session. It tells how far the session has come (phase), and it is written before what it
+// announces has to be made good: that a session starts, and which it replaces with which last counters, before their
+// records; that a session has ended, with its last counters, before its Stop record. A process that finds such a memo
+// gives the record again, the same in every field. That the record of a start was taken is noted a moment later, for
+// many sessions together, so that a login waits for the store only twice. What a crash can lose is the count of the
+// packets of one session, if it comes between the deletion of its tunnel and the memo of that; the session itself goes on
+// then.
+//
+// # While the store is away
+//
+// Tunnels go on, also past the end of their lease: it stays theirs until somebody else is given the index. Sessions that
+// end stop forwarding and wait, as Ending, for their memo, Stop record and release. Offers to subscribers without session
+// get ErrInProgress.
+package provision

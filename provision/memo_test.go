@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package provision
+
+import (
+	"bytes"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unique"
+
+	"ddtb/aaa"
+	"ddtb/provision/datapath"
+	"ddtb/provision/lease"
+)
+
+// fullEntry has every field set that a memo keeps.
+func fullEntry() *entry {
+	return &entry{
+		name: "alice#2", slot: 3, router: true, client: [4]byte{198, 51, 100, 1}, port: 4000, since: 1772366400123,
+		terms: unique.Make(terms{
+			backend: "radius", authentic: aaa.AuthenticRADIUS, noPrefix: true, pool: "gold", sessionLimit: 3,
+			sessionTimeout: time.Hour, idleTimeout: time.Minute, interim: 5 * time.Minute, encap: datapath.V6UDPV4,
+			local: netip.MustParseAddrPort("192.0.2.1:3653"), mtu: 1472, keepalive: 30 * time.Second, lifetime: 24 * time.Hour,
+			silence: 90 * time.Second, idle: true, records: 7 * time.Minute,
+		}),
+		extra: &extra{class: [][]byte{[]byte("one"), {0, 255}}, base: datapath.Counters{RxPackets: 1, RxBytes: 1 << 40, TxPackets: 3, TxBytes: 4}},
+	}
+}
+
+func memos() map[string]memo {
+	ended := fullEntry()
+	ended.extra.end = &ending{cause: aaa.CauseLostCarrier, at: 1772366500999}
+	gone := fullEntry()
+	gone.id, gone.tunnelID = sid{1, 2, 3}, 4711
+	gone.extra.end = &ending{cause: aaa.CausePortPreempted, at: 1772366501000}
+	guest := fullEntry()
+	guest.name, guest.extra = "", nil
+	return map[string]memo{
+		"offered":  {phase: phaseOffered},
+		"active":   {phase: phaseActive, entry: fullEntry()},
+		"guest":    {phase: phaseActive, entry: guest},
+		"ending":   {phase: phaseEnding, entry: ended},
+		"starting": {phase: phaseStarting, entry: fullEntry()},
+		"takeover": {phase: phaseStarting, entry: fullEntry(), prev: &past{
+			entry: gone, endpoint: netip.MustParseAddr("2001:db8::1"), prefix: netip.MustParsePrefix("2001:db8:1::/48")}},
+		"takeover of a host": {phase: phaseStarting, entry: fullEntry(), prev: &past{entry: gone, endpoint: netip.MustParseAddr("2001:db8::1")}},
+	}
+}
+
+func TestMemoRoundTrip(t *testing.T) {
+	for name, m := range memos() {
+		b := m.append(nil)
+		got, err := readMemo(b)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if !reflect.DeepEqual(got, m) {
+			t.Errorf("%s: read %+v, wrote %+v", name, got, m)
+		}
+		for n := range b {
+			if _, err := readMemo(b[:n]); err == nil {
+				t.Errorf("%s: %d of %d octets were read", name, n, len(b))
+			}
+		}
+		if _, err := readMemo(append(b, 0)); err == nil {
+			t.Errorf("%s: an octet too many was read", name)
+		}
+	}
+	if !bytes.Equal(offeredMemo(), memo{phase: phaseOffered}.append(nil)) {
+		t.Error("the memo of an offer is two things")
+	}
+}
+
+// The largest session, with the largest one it replaces, fits into a lease.
+func TestMemoFitsIntoLease(t *testing.T) {
+	s, err := newSettings(testConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := request(strings.Repeat("x", lease.MaxOwner-len("#256")), client(1, 1))
+	for range maxClass / 255 {
+		r.Subscriber.Class = append(r.Subscriber.Class, make([]byte, 253))
+	}
+	r.Subscriber.Pool, r.Subscriber.Backend = "main", strings.Repeat("b", 64)
+	if err := r.check(); err != nil {
+		t.Fatal(err)
+	}
+	e, err := newEntry(s, sid{}, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.since = 1 << 50
+	e.extra.base = datapath.Counters{RxPackets: 1 << 63, RxBytes: 1 << 63, TxPackets: 1 << 63, TxBytes: 1 << 63}
+	e.extra.end = &ending{at: 1 << 50}
+	m := memo{phase: phaseStarting, entry: e, prev: &past{entry: e, endpoint: testServer, prefix: netip.PrefixFrom(testServer, 128)}}
+	if n := len(m.append(nil)); n > lease.MaxData {
+		t.Errorf("%d octets, a lease keeps %d", n, lease.MaxData)
+	}
+	if owner := e.owner(); len(owner) > lease.MaxOwner {
+		t.Errorf("owner of %d octets", len(owner))
+	}
+}
+
+func FuzzMemo(f *testing.F) {
+	for _, m := range memos() {
+		f.Add(m.append(nil))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := readMemo(b)
+		if err != nil {
+			return
+		}
+		again, err := readMemo(m.append(nil))
+		if err != nil || !reflect.DeepEqual(m, again) {
+			t.Errorf("%+v read again as %+v, %v", m, again, err)
+		}
+	})
+}
