@@ -91,7 +91,9 @@ func (q *queue) supersede(by *entry) []*entry {
 
 // settleAll puts everything replayed in force.
 func (q *queue) settleAll() {
+	q.order = nil
 	for _, s := range q.sessions {
+		s.queued = false
 		q.offer(s)
 	}
 	slices.SortFunc(q.order, func(a, b *session) int { return cmp.Compare(a.entries[0].seq, b.entries[0].seq) })
