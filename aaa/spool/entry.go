@@ -70,6 +70,7 @@ func (s *Spool) replay(b []byte) error {
 		e.status, e.session = r.Status, r.Session
 		if !s.queue.has(seq) && s.parked[seq] == nil { // a snapshot and what was appended beside it may tell the same twice
 			s.queue.add(e)
+			s.queue.settle(e)
 		}
 	case kindDone:
 		for ; len(rest) >= 8; rest = rest[8:] {
