@@ -8,6 +8,7 @@ import (
 	"encoding"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 )
 
 // CramKey is what a server needs to verify CRAM-MD5 without the password: the MD5 chaining values after the key blocks of
@@ -16,11 +17,14 @@ type CramKey struct {
 	Inner, Outer [md5.Size]byte
 }
 
-// String keeps the secret out of logs.
+// String names the key, never what it is.
 func (CramKey) String() string { return "CramKey" }
 
-// GoString keeps the secret out of logs.
-func (CramKey) GoString() string { return "CramKey" }
+// Format keeps every verb from printing the secret.
+func (k CramKey) Format(f fmt.State, _ rune) { show(f, k) }
+
+// MarshalText keeps the secret out of JSON.
+func (k CramKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
 // NewCramKey derives the key from a password.
 func NewCramKey(password string) CramKey {

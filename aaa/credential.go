@@ -2,6 +2,11 @@
 
 package aaa
 
+import (
+	"fmt"
+	"io"
+)
+
 // Mechanism is a SASL mechanism by its registered name.
 type Mechanism string
 
@@ -95,11 +100,23 @@ func (c Digest) String() string { return "DIGEST-MD5 " + c.Username }
 // String names the credential, never its secret.
 func (c Cram) String() string { return "CRAM-MD5 " + c.Username }
 
-// GoString keeps %#v from printing the secret.
-func (c Password) GoString() string { return c.String() }
+// Format keeps every verb from printing the secret.
+func (c Password) Format(f fmt.State, _ rune) { show(f, c) }
 
-// GoString keeps %#v from printing the secret.
-func (c Digest) GoString() string { return c.String() }
+// Format keeps every verb from printing the secret.
+func (c Digest) Format(f fmt.State, _ rune) { show(f, c) }
 
-// GoString keeps %#v from printing the secret.
-func (c Cram) GoString() string { return c.String() }
+// Format keeps every verb from printing the secret.
+func (c Cram) Format(f fmt.State, _ rune) { show(f, c) }
+
+// MarshalText keeps the secret out of JSON.
+func (c Password) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// MarshalText keeps the secret out of JSON.
+func (c Digest) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// MarshalText keeps the secret out of JSON.
+func (c Cram) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// show writes what may be seen of a secret thing. A write that fails is the caller's of fmt to notice.
+func show(f fmt.State, s fmt.Stringer) { _, _ = io.WriteString(f, s.String()) }

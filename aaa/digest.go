@@ -6,17 +6,21 @@ import (
 	"crypto/md5" //nolint:gosec // RFC 2831 is made of it
 	"crypto/subtle"
 	"encoding/hex"
+	"fmt"
 )
 
 // HA1 is H(username ":" realm ":" password), MD5, of RFC 2831 section 2.1.2.1. It is what a server needs to verify
 // DIGEST-MD5 within a realm without the password. Who has it can log in there: it is kept as secret as a password.
 type HA1 [md5.Size]byte
 
-// String keeps the secret out of logs.
+// String names the key, never what it is.
 func (HA1) String() string { return "HA1" }
 
-// GoString keeps the secret out of logs.
-func (HA1) GoString() string { return "HA1" }
+// Format keeps every verb from printing the secret.
+func (k HA1) Format(f fmt.State, _ rune) { show(f, k) }
+
+// MarshalText keeps the secret out of JSON.
+func (k HA1) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
 // NewHA1 hashes name, realm and password, all UTF-8, as RFC 2831 wants it: each of the three that can be written in
 // ISO 8859-1 is hashed in that form, also by a client that announced charset=utf-8 (section 2.1.2, username).
@@ -32,18 +36,6 @@ func NewRawHA1(username, realm, password string) HA1 {
 
 func hashA1(username, realm, password string) HA1 {
 	return md5.Sum([]byte(username + ":" + realm + ":" + password)) //nolint:gosec // RFC 2831
-}
-
-// latin1OrUTF8 writes s in ISO 8859-1 if that has all its characters.
-func latin1OrUTF8(s string) string {
-	out := make([]byte, 0, len(s))
-	for _, r := range s {
-		if r > 0xFF { // the replacement rune of malformed UTF-8 too
-			return s
-		}
-		out = append(out, byte(r))
-	}
-	return string(out)
 }
 
 // Verify tells whether the response was made with ha1, in constant time, and gives the rspauth that proves to the client

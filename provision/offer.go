@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 	"unique"
 
@@ -161,10 +162,13 @@ func newEntry(s *settings, id sid, r Request) (*entry, error) {
 		terms:  unique.Make(s.terms(r, pool.Name)),
 	}
 	if !sub.Anonymous {
-		e.name = sub.Name
+		e.name = strings.Clone(sub.Name) // the message it was cut out of may hold a password
 	}
 	if foreign.IsValid() || sub.Class != nil {
-		e.extra = &extra{foreign: foreign, class: slices.Clone(sub.Class)}
+		e.extra = &extra{foreign: foreign}
+	}
+	for _, c := range sub.Class {
+		e.extra.class = append(e.extra.class, slices.Clone(c))
 	}
 	return e, nil
 }
@@ -349,6 +353,9 @@ func (b *Broker) choose(s *settings, e *entry, sub aaa.Subscriber) (int, error) 
 	limit := s.Sessions.Limit
 	if sub.SessionLimit > 0 {
 		limit = min(sub.SessionLimit, MaxSlots)
+	}
+	if e.index != 0 || e.foreign().IsValid() {
+		limit = 1 // a static address is in one place at a time
 	}
 	free, victim, quietest, pending := limit+1, 0, int64(math.MaxInt64), false
 	for slot := 1; slot <= limit; slot++ {

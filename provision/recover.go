@@ -49,10 +49,10 @@ func (b *Broker) forget() {
 type recovery struct {
 	*Broker
 	s        *settings
-	starting []memo         // accepted, perhaps not recorded
-	owed     []*entry       // Ending
-	stale    []*entry       // of two with the same owner or client, the older
-	replaced map[sid]bool   // sessions whose end a newer session's lease tells
+	starting []memo       // accepted, perhaps not recorded
+	owed     []*entry     // Ending
+	stale    []*entry     // of two with the same owner or client, the older
+	replaced map[sid]bool // sessions whose end a newer session's lease tells
 	homeless []homeless
 	unused   []lease.Holder // of offers, and of sessions in replaced
 	strays   []uint32       // tunnels to be deleted

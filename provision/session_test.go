@@ -201,7 +201,7 @@ func TestManyLoginsOfOneSubscriberAtOnce(t *testing.T) {
 	w := start(t, testConfig())
 	var wait sync.WaitGroup
 	var mu sync.Mutex
-	var all []Session
+	all := []Session{w.login(request("alice", client(100, 1)))}
 	for n := range 16 {
 		wait.Go(func() {
 			for port := range uint16(8) {
@@ -464,6 +464,11 @@ func TestStaticAddresses(t *testing.T) {
 		if s, err := w.Offer(t.Context(), r); err == nil {
 			t.Errorf("%+v got %+v", sub, s)
 		}
+	}
+	twice := request("alice", client(11, 1)) // whatever his limit: a static address is in one place
+	twice.Subscriber.Endpoint, twice.Subscriber.SessionLimit = pool.Endpoint(4711), 3
+	if s := w.login(twice); s.Endpoint != pool.Endpoint(4711) || len(w.Owned("alice")) != 1 {
+		t.Errorf("session is %+v", s)
 	}
 	moved := request("alice", client(1, 1)) // the static address was changed while he is there
 	moved.Subscriber.Endpoint = pool.Endpoint(4712)

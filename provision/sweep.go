@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -31,7 +32,10 @@ type sweepState struct {
 	last  time.Time
 	took  time.Duration
 	err   error
-	round uint8 // of the running sweep; only the sweep itself uses it
+
+	// Only the sweep itself uses these.
+	round  uint8             // of the running sweep
+	strays map[uint32]uint64 // found by the last one
 }
 
 // due is what one pass over the tunnels found to be done.
@@ -40,7 +44,7 @@ type due struct {
 	records  []*entry
 	extend   []*entry
 	missing  []*entry // in force here, not in the datapath
-	strays   []uint32 // ids in the datapath with a session that is not ours
+	strays   map[uint32]uint64 // tunnels in the datapath of a session that is not ours: session by id
 	sessions int      // matched
 }
 
@@ -108,7 +112,7 @@ func (b *Broker) swept(ctx context.Context, began time.Time, err error) {
 
 // look passes over the tunnels of the datapath, takes over their counters and says what is due.
 func (b *Broker) look(ctx context.Context, s *settings) (due, error) {
-	found := due{ends: make(map[aaa.Cause][]*entry)}
+	found := due{ends: make(map[aaa.Cause][]*entry), strays: make(map[uint32]uint64)}
 	b.sweeps.round++
 	began := b.now()
 	chunk := make([]datapath.State, 0, sweepChunk)
@@ -133,6 +137,7 @@ func (b *Broker) look(ctx context.Context, s *settings) (due, error) {
 func (b *Broker) lookAt(s *settings, states []datapath.State, found *due) {
 	now := b.now()
 	renew := uint32(time.UnixMilli(now).Add(s.LeaseTTL / 2).Unix())
+	var gained datapath.Counters
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i := range states {
@@ -140,11 +145,11 @@ func (b *Broker) lookAt(s *settings, states []datapath.State, found *due) {
 		e := b.tunnels[state.ID]
 		if e == nil || e.id.tunnel() != state.Session {
 			if b.byID[state.Session] == nil {
-				found.strays = append(found.strays, state.ID)
+				found.strays[state.ID] = state.Session
 			}
 			continue // else it is being set up or replaced just now
 		}
-		b.metrics.traffic(grown(e.raw, state.Counters))
+		gained = plus(gained, grown(e.raw, state.Counters))
 		e.raw = state.Counters
 		e.seen = max(e.seen, state.LastSeen.UnixMilli())
 		e.sweep = b.sweeps.round
@@ -161,6 +166,7 @@ func (b *Broker) lookAt(s *settings, states []datapath.State, found *due) {
 			found.extend = append(found.extend, e)
 		}
 	}
+	b.metrics.traffic(gained)
 }
 
 // over says why a session has to end now, 0 if it has not.
@@ -197,17 +203,14 @@ func (b *Broker) findMissing(began int64, found *due) {
 	}
 }
 
-// removeStrays stops tunnels that belong to no session: an undo that failed, or somebody else's doing.
-func (b *Broker) removeStrays(ctx context.Context, ids []uint32) error {
+// removeStrays stops tunnels that belong to no session: an undo that failed, or somebody else's doing. A tunnel is one
+// only if the last sweep found it too: else its session may have ended while the datapath was listed.
+func (b *Broker) removeStrays(ctx context.Context, strays map[uint32]uint64) error {
+	before := b.sweeps.strays
+	b.sweeps.strays = strays
 	var errs []error
-	for _, id := range ids {
-		b.mu.Lock()
-		used := b.tunnels[id] != nil
-		for _, e := range b.offers {
-			used = used || e.tunnelID == id
-		}
-		b.mu.Unlock()
-		if used {
+	for id, session := range strays {
+		if before[id] != session || b.inUse(id) {
 			continue
 		}
 		b.log.Warn().Uint32("tunnel", id).Msg("the datapath has a tunnel of no session; it is removed")
@@ -216,6 +219,18 @@ func (b *Broker) removeStrays(ctx context.Context, ids []uint32) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// inUse tells whether a tunnel id is a session's, or is going to be.
+func (b *Broker) inUse(id uint32) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range b.offers {
+		if e.tunnelID == id {
+			return true
+		}
+	}
+	return b.tunnels[id] != nil
 }
 
 // repair puts tunnels in force again that somebody took out of the datapath behind our back.
@@ -252,18 +267,21 @@ func (b *Broker) each(ctx context.Context, entries []*entry, do func(context.Con
 	})
 }
 
-// parallel calls do for entries, a bounded number at a time, and gives one of the errors.
+// parallel calls do for entries, a bounded number at a time, and gives one of the errors. After many errors it leaves
+// the rest for the next sweep: whoever does not answer is not asked a million times.
 func (b *Broker) parallel(ctx context.Context, entries []*entry, do func(context.Context, *entry) error) error {
 	var group errgroup.Group
+	var failures atomic.Int32
 	group.SetLimit(sweepWork)
 	for _, e := range entries {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || failures.Load() >= sweepWork {
 			break
 		}
 		group.Go(func() error {
 			ctx, cancel := detach(ctx)
 			defer cancel()
 			if err := do(ctx, e); err != nil && !errors.Is(err, ErrNotFound) {
+				failures.Add(1)
 				return fmt.Errorf("session %v: %w", e.id, err)
 			}
 			return nil

@@ -342,6 +342,10 @@ func TestSweepRepairsTheDatapath(t *testing.T) {
 	}
 	w.sweepAfter(time.Second)
 	w.forwards(s)
+	if _, ok := w.tunnel(stray.ID); !ok {
+		t.Error("a tunnel that may just be coming was removed")
+	}
+	w.sweepAfter(time.Second)
 	if _, ok := w.tunnel(stray.ID); ok {
 		t.Error("the tunnel of no session is still there")
 	}

@@ -108,7 +108,11 @@ func (c *Client) Dial(ctx context.Context, network, server string) (*Conn, error
 
 // splitServer reads what a user calls a server.
 func splitServer(server string) (host string, port uint16, err error) {
-	if addr, err := netip.ParseAddr(strings.Trim(server, "[]")); err == nil {
+	bare := server
+	if strings.HasPrefix(server, "[") && strings.HasSuffix(server, "]") {
+		bare = server[1 : len(server)-1]
+	}
+	if addr, err := netip.ParseAddr(bare); err == nil {
 		return addr.String(), Port, nil
 	}
 	host, service, found := strings.Cut(server, ":")

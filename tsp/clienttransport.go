@@ -151,8 +151,8 @@ func (t *udpTransport) await(ctx context.Context) ([]byte, error) {
 		}
 		n, err := t.socket.Read(t.buffer)
 		if err != nil {
-			if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil {
-				return nil, ctx.Err()
+			if done := overdue(ctx, err); done != nil {
+				return nil, done
 			}
 			if errors.Is(err, os.ErrDeadlineExceeded) || t.fatal(err) {
 				return nil, err
@@ -166,6 +166,17 @@ func (t *udpTransport) await(ctx context.Context) ([]byte, error) {
 		t.measured(h.timestamp, t.client.Now())
 		return data, nil
 	}
+}
+
+// overdue gives the error of ctx if a socket's deadline passed because of it, which may be a moment before ctx itself notices.
+func overdue(ctx context.Context, err error) error {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 // fatal tells whether waiting is useless. A server that refuses was never there; one that did answer may be restarting.
@@ -277,9 +288,10 @@ func (t *tcpTransport) read(ctx context.Context) error {
 
 // cause says why a socket failed.
 func (t *tcpTransport) cause(ctx context.Context, err error) error {
+	if done := overdue(ctx, err); done != nil {
+		return done
+	}
 	switch {
-	case err != nil && ctx.Err() != nil:
-		return ctx.Err()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return ErrTimeout
 	case errors.Is(err, io.EOF):

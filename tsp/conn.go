@@ -74,17 +74,23 @@ type reply struct {
 // step takes one message of the client, a whole datagram's or one line or frame of a stream, and answers it. It may block in the
 // Backend, bounded by ctx. message is nil to verify a credential that was collected without one.
 func (d *dialogue) step(ctx context.Context, message []byte) (r reply) {
-	defer func() { // one client's message must not end everybody's tunnels
-		if p := recover(); p != nil {
-			d.server.log.Error().Stringer("remote", d.peer.Remote).Interface("panic", p).Bytes("stack", debug.Stack()).Msg("dialogue panicked")
-			d.phase = phaseOver
-			r = reply{first: d.server.status(nil, StatusServerError)}
-		}
-	}()
+	defer d.rescue(&r)
 	if d.phase == phaseLogin {
 		return d.authenticate(ctx, message)
 	}
 	return reply{first: d.command(ctx, message)}
+}
+
+// rescue is deferred: one client's message must not end everybody's dialogues.
+func (d *dialogue) rescue(r *reply) {
+	if p := recover(); p != nil {
+		d.server.log.Error().Stringer("remote", d.peer.Remote).Interface("panic", p).Bytes("stack", debug.Stack()).Msg("dialogue panicked")
+		r.first, r.second = d.server.status(nil, StatusServerError), nil
+		if d.phase == phaseCommand {
+			r.first = appendFrame(nil, r.first)
+		}
+		d.phase = phaseOver
+	}
 }
 
 // begin starts a mechanism (RFC 5572 section 4.4.3) and gives the first challenge, empty if the client speaks next. When the
@@ -333,6 +339,7 @@ func (d *dialogue) end(ctx context.Context) {
 		return
 	}
 	d.offered, d.phase = false, phaseOver
+	defer d.rescue(new(reply))
 	if err := d.timed(d.server.metrics.backend.reject, func() error { return d.session.Reject(ctx) }); err != nil {
 		d.log(err).Msg("offer not given back")
 	}

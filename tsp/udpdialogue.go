@@ -265,6 +265,9 @@ func (s *udpServer) stop() {
 func (s *udpServer) answer(d *udpDialogue, message []byte) {
 	ctx, cancel := context.WithTimeout(s.calls, s.limits.Timeout)
 	parts := split(d.step(ctx, message))
+	if d.phase == phaseOver {
+		d.end(ctx)
+	}
 	cancel()
 
 	s.table.mu.Lock()

@@ -65,7 +65,7 @@ func (f *Fake) Authenticate(ctx context.Context, login aaa.Login) (aaa.Subscribe
 	if ctx.Err() != nil {
 		return aaa.Subscriber{}, fmt.Errorf("fake: %w: %w", aaa.ErrUnavailable, ctx.Err())
 	}
-	name := login.Credential.User()
+	name := aaa.Name(login.Credential)
 	f.mu.Lock()
 	account, ok := f.accounts[name]
 	f.mu.Unlock()
@@ -92,7 +92,10 @@ func (f *Fake) verify(account Account, credential aaa.Credential) (proof string,
 		if c.Realm != f.Realm || c.AuthzID != "" && c.AuthzID != c.Username {
 			return "", false
 		}
-		return c.Verify(aaa.NewHA1(account.Name, f.Realm, account.Password))
+		if proof, ok = c.Verify(aaa.NewHA1(account.Name, f.Realm, account.Password)); ok {
+			return proof, true
+		}
+		return c.Verify(aaa.NewRawHA1(account.Name, f.Realm, account.Password))
 	case aaa.Cram:
 		return "", c.Verify(aaa.NewCramKey(account.Password))
 	}

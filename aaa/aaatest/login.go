@@ -3,6 +3,8 @@
 package aaatest
 
 import (
+	"crypto/md5" //nolint:gosec // RFC 2831
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 
@@ -40,4 +42,13 @@ func Digest(name, realm, password string) aaa.Digest {
 	}
 	d.Response = d.Respond(aaa.NewHA1(name, realm, password))
 	return d
+}
+
+// respondCut is the response of a client that takes H(A1) for the MD5 of what is left of the raw hash.
+func respondCut(d aaa.Digest, left []byte) string {
+	hash := func(s string) string {
+		sum := md5.Sum([]byte(s)) //nolint:gosec // RFC 2831
+		return hex.EncodeToString(sum[:])
+	}
+	return hash(hash(string(left)) + ":" + d.Nonce + ":" + d.NC + ":" + d.CNonce + ":" + d.QOP + ":" + hash("AUTHENTICATE:"+d.URI))
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-	"unicode/utf8"
 
 	"ddtb/aaa"
 )
@@ -28,7 +27,7 @@ func (s *Store) Mechanisms() []aaa.Mechanism {
 
 // Authenticate implements aaa.Authenticator. Whatever a login fails of, the answer takes as long; see Limits.
 func (s *Store) Authenticate(ctx context.Context, login aaa.Login) (aaa.Subscriber, error) {
-	name := userName(login.Credential)
+	name := aaa.Name(login.Credential)
 	subscriber, err := s.authenticate(ctx, name, login)
 	if err != nil {
 		return aaa.Subscriber{}, fmt.Errorf("local account %q: %w", name, err)
@@ -89,7 +88,7 @@ func (s *Store) authenticate(ctx context.Context, name string, login aaa.Login) 
 func (s *Store) verify(ctx context.Context, r record, credential aaa.Credential) (proof string, err error) {
 	switch c := credential.(type) {
 	case aaa.Password:
-		return "", s.verifyPassword(ctx, r, toUTF8(c.Password))
+		return "", s.verifyPassword(ctx, r, aaa.ToUTF8(c.Password))
 	case aaa.Digest:
 		return s.verifyDigest(r, c)
 	case aaa.Cram:
@@ -132,7 +131,7 @@ func (s *Store) verifyPassword(ctx context.Context, r record, password string) e
 
 func (s *Store) verifyDigest(r record, c aaa.Digest) (proof string, err error) {
 	switch {
-	case c.Realm != s.opts.Realm && toUTF8(c.Realm) != s.opts.Realm:
+	case c.Realm != s.opts.Realm && aaa.ToUTF8(c.Realm) != s.opts.Realm:
 		return "", fmt.Errorf("realm %q, %q expected: %w", c.Realm, s.opts.Realm, aaa.ErrRejected)
 	case c.AuthzID != "" && c.AuthzID != c.Username:
 		return "", fmt.Errorf("acting for %q: %w", c.AuthzID, aaa.ErrRejected)
@@ -158,28 +157,4 @@ func usable(a Account, now time.Time) error {
 		return fmt.Errorf("expired %v: %w", a.Expires, aaa.ErrRejected)
 	}
 	return nil
-}
-
-// userName is the name in a credential, in UTF-8: without charset=utf-8 a Digest's is ISO 8859-1 (RFC 2831 section 2.1.2).
-func userName(c aaa.Credential) string {
-	if d, ok := c.(aaa.Digest); ok && !d.UTF8 {
-		return fromLatin1(d.Username)
-	}
-	return toUTF8(c.User())
-}
-
-// toUTF8 reads what is not UTF-8 as ISO 8859-1.
-func toUTF8(s string) string {
-	if utf8.ValidString(s) {
-		return s
-	}
-	return fromLatin1(s)
-}
-
-func fromLatin1(s string) string {
-	runes := make([]rune, 0, len(s))
-	for i := range len(s) {
-		runes = append(runes, rune(s[i]))
-	}
-	return string(runes)
 }

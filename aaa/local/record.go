@@ -90,11 +90,15 @@ func (r record) encode() string {
 }
 
 func (r record) bits() (bits byte) {
-	for bit, on := range map[byte]bool{bitDisabled: r.Disabled, bitNoDigest: r.NoDigest, bitCram: r.Cram, bitNoPrefix: r.NoPrefix} {
+	set := func(on bool, bit byte) {
 		if on {
 			bits |= bit
 		}
 	}
+	set(r.Disabled, bitDisabled)
+	set(r.NoDigest, bitNoDigest)
+	set(r.Account.Cram, bitCram)
+	set(r.NoPrefix, bitNoPrefix)
 	return bits
 }
 
@@ -104,6 +108,7 @@ func decode(s string) (record, error) {
 	var r record
 	r.Name = d.text()
 	bits := d.octet()
+	d.bad = d.bad || bits >= 1<<4
 	r.Disabled, r.NoDigest = bits&bitDisabled != 0, bits&bitNoDigest != 0
 	r.Account.Cram, r.NoPrefix = bits&bitCram != 0, bits&bitNoPrefix != 0
 	r.has = has(d.octet())

@@ -36,6 +36,7 @@ type daemon struct {
 
 	dp      datapath.Datapath
 	remove  func(ctx context.Context, c datapath.Config, log zerolog.Logger) error
+	reloads *reloads
 	broker  *provision.Broker
 	backend *backend
 	front   []task // what clients speak to
@@ -61,6 +62,7 @@ func openDaemon(ctx context.Context, c config.Config, d *daemon, version string)
 		return fmt.Errorf("server.state: %w", err)
 	}
 	registry := newRegistry(version)
+	d.reloads = newReloads(registry)
 	deps, err := d.openBroker(ctx, c, registry)
 	if err != nil {
 		return err
@@ -100,6 +102,9 @@ func (d *daemon) openBroker(ctx context.Context, c config.Config, registry *prom
 	driver := table.datapaths[c.Datapath.Driver]
 	if d.dp, err = driver.open(c.Datapath, d.log); err != nil {
 		return deps, fmt.Errorf("datapath: %w", err)
+	}
+	if c.Datapath.Driver == "null" {
+		d.log.Warn().Msg("datapath.driver is null: sessions are kept, no packet is moved")
 	}
 	d.remove = driver.remove
 	d.closers = append(d.closers, d.dp.Close)

@@ -25,6 +25,35 @@ func newRegistry(version string) *prometheus.Registry {
 	return registry
 }
 
+// reloads tells whether the last reload came through.
+type reloads struct {
+	successful prometheus.Gauge
+	at         prometheus.Gauge
+}
+
+func newReloads(registerer prometheus.Registerer) *reloads {
+	r := &reloads{
+		successful: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "ddtb_config_last_reload_successful", Help: "1 if the configuration in force is that of the file as it was last read, 0 if that was refused.",
+		}),
+		at: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "ddtb_config_last_reload_success_timestamp_seconds", Help: "When a configuration was read last that came into force.",
+		}),
+	}
+	registerer.MustRegister(r.successful, r.at)
+	r.done(nil)
+	return r
+}
+
+func (r *reloads) done(err error) {
+	if err != nil {
+		r.successful.Set(0)
+		return
+	}
+	r.successful.Set(1)
+	r.at.SetToCurrentTime()
+}
+
 // metricsHandler serves /metrics, /healthz (the process answers) and /readyz (clients are served; else 503 with the reason).
 func metricsHandler(gatherer prometheus.Gatherer, notReady func() string) http.Handler {
 	mux := http.NewServeMux()

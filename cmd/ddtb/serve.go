@@ -70,7 +70,9 @@ func (d *daemon) reloadLogged() {
 		d.log.Warn().Msg("configuration not read again: ddtb is still starting")
 		return
 	}
-	if err := d.reload(); err != nil {
+	err := d.reload()
+	d.reloads.done(err)
+	if err != nil {
 		d.log.Error().Err(err).Msg("configuration not read again; everything stays as it was")
 	}
 }

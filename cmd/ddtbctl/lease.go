@@ -57,7 +57,7 @@ func (t *tool) listLeases(ctx context.Context, client *control.Client, filter co
 	out := t.newList("LEASE", "OWNER", "STATE", "ENDPOINT", "PREFIX", "EXPIRES", "SESSION")
 	for l, err := range client.Leases(ctx, filter) {
 		if err != nil {
-			return errors.Join(out.flush(), err)
+			return out.fail(err)
 		}
 		if err := out.add(l, func() []string { return t.leaseRow(l) }); err != nil {
 			return err

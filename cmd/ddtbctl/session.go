@@ -97,7 +97,7 @@ func (t *tool) listSessions(ctx context.Context, client *control.Client, filter 
 	out := t.newList("SESSION", "USER", "STATE", "ENDPOINT", "PREFIX", "CLIENT", "TYPE", "AGE", "SEEN", "RX", "TX")
 	for s, err := range client.Sessions(ctx, filter) {
 		if err != nil {
-			return errors.Join(out.flush(), err)
+			return out.fail(err)
 		}
 		if err := out.add(s, func() []string { return t.sessionRow(s) }); err != nil {
 			return err
@@ -234,7 +234,7 @@ func (t *tool) kick(ctx context.Context, client *control.Client, name string) er
 	out := t.newList("SESSION", "USER", "ENDPOINT")
 	for _, s := range sessions {
 		if _, err := client.Kick(ctx, s.ID); err != nil {
-			return errors.Join(out.flush(), fmt.Errorf("session %s of %s: %w", s.ID, s.User, err))
+			return out.fail(fmt.Errorf("session %s of %s: %w", s.ID, s.User, err))
 		}
 		if err := out.add(s, func() []string { return []string{s.ID, s.User, s.Endpoint.String()} }); err != nil {
 			return err

@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -92,6 +93,14 @@ func (l *list) flush() error {
 		return err
 	}
 	return l.out.Flush()
+}
+
+// fail ends a list that broke off: what came before is written, but no titles over nothing. It gives err.
+func (l *list) fail(err error) error {
+	if l.count == 0 {
+		return err
+	}
+	return errors.Join(l.flush(), err)
 }
 
 // line is one "name value" of a description.

@@ -4,9 +4,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +23,7 @@ nothing can be changed while it is down.
 
 A password is never given on the command line, where others could see it. It is asked for on the terminal, read as one
 line from standard input (--password-stdin) or a file (--password-file), or made up and printed once (--generate).`,
-	}, t.userAddCommand(), t.userPasswdCommand(), t.userListCommand(), t.userShowCommand(),
+	}, t.userAddCommand(), t.userSetCommand(), t.userPasswdCommand(), t.userListCommand(), t.userShowCommand(),
 		t.userSwitchCommand("disable", "Keep a user from logging in", true),
 		t.userSwitchCommand("enable", "Let a user log in again", false),
 		t.userDelCommand())
@@ -30,9 +31,8 @@ line from standard input (--password-stdin) or a file (--password-file), or made
 
 func (t *tool) userAddCommand() *cobra.Command {
 	var password passwordFlags
-	var user control.NewUser
-	var endpoint, prefix string
-	var noDigest bool
+	var account accountFlags
+	var expires string
 	add := &cobra.Command{
 		Use:   "add NAME",
 		Short: "Make an account",
@@ -40,14 +40,15 @@ func (t *tool) userAddCommand() *cobra.Command {
 every TSP client can log in without sending it in clear.`,
 		Args: exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := attributes(&user, endpoint, prefix); err != nil {
+			user, err := account.newUser(args[0], expires)
+			if err != nil {
 				return err
 			}
 			secret, generated, err := password.ask(t, args[0])
 			if err != nil {
 				return err
 			}
-			user.Name, user.Password, user.Digest = args[0], secret, !noDigest
+			user.Password = secret
 			return t.withUsers(func(client *control.Client) error {
 				if err := client.AddUser(c.Context(), user); err != nil {
 					return err
@@ -57,34 +58,39 @@ every TSP client can log in without sending it in clear.`,
 		},
 	}
 	password.add(add)
-	add.Flags().StringVar(&user.Pool, "pool", "", "the `pool` his addresses come from; the daemon's first one if not given")
-	add.Flags().IntVar(&user.Sessions, "sessions", 0, "`number` of sessions at a time; session.limit of ddtb.toml if 0")
-	add.Flags().StringVar(&endpoint, "endpoint", "", "his own endpoint `address`, out of the pool")
-	add.Flags().StringVar(&prefix, "prefix", "", "his own `prefix`, from inside or outside the pool")
-	add.Flags().BoolVar(&noDigest, "no-digest", false, "keep nothing for DIGEST-MD5: he can log in with PLAIN only")
+	account.add(add)
+	add.Flags().StringVar(&expires, "expires", "", "no login from this `date` on, 2027-12-31 or 2027-12-31T12:00:00Z")
 	return add
 }
 
-// attributes reads what has a form.
-func attributes(user *control.NewUser, endpoint, prefix string) error {
-	if endpoint != "" {
-		addr, err := netip.ParseAddr(endpoint)
-		if err != nil {
-			return usageError{fmt.Errorf("--endpoint: %q is not an IPv6 address", endpoint)}
-		}
-		user.Endpoint = &addr
+func (t *tool) userSetCommand() *cobra.Command {
+	var account accountFlags
+	set := &cobra.Command{
+		Use:   "set NAME",
+		Short: "Change what an account may have",
+		Long: `Change what an account may have: only what is given, from the next login on. An empty --pool, --endpoint, --prefix or
+--note takes it away; --no-prefix=false and --no-digest=false turn back. What --no-digest=false and --cram allow comes into being with
+the next password.`,
+		Args:              exactly(1),
+		ValidArgsFunction: t.complete(userNames, 1),
+		RunE: func(c *cobra.Command, args []string) error {
+			change, err := account.change(c.Flags().Changed)
+			if err != nil {
+				return err
+			}
+			if change == (control.UserChange{}) {
+				return usageError{errors.New("nothing to change: a flag is expected")}
+			}
+			return t.withUsers(func(client *control.Client) error {
+				if err := client.ChangeUser(c.Context(), args[0], change); err != nil {
+					return err
+				}
+				return t.done(map[string]any{"user": args[0], "done": "changed"}, "changed %s", args[0])
+			})
+		},
 	}
-	if prefix != "" {
-		p, err := netip.ParsePrefix(prefix)
-		if err != nil {
-			return usageError{fmt.Errorf("--prefix: %q is not a prefix such as 2001:db8:1234::/48", prefix)}
-		}
-		user.Prefix = &p
-	}
-	if user.Sessions < 0 {
-		return usageError{fmt.Errorf("--sessions: %d: 0 or more is expected", user.Sessions)}
-	}
-	return nil
+	account.add(set)
+	return set
 }
 
 func (t *tool) userPasswdCommand() *cobra.Command {
@@ -123,7 +129,7 @@ func (t *tool) userListCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				out := t.newList("USER", "STATE", "LOGIN", "POOL", "SESSIONS", "ENDPOINT", "PREFIX", "CHANGED")
+				out := t.newList("USER", "STATE", "LOGIN", "POOL", "SESSIONS", "ENDPOINT", "PREFIX", "PASSWORD SET", "NOTE")
 				for _, u := range users {
 					if err := out.add(u, func() []string { return t.userRow(u) }); err != nil {
 						return err
@@ -136,7 +142,7 @@ func (t *tool) userListCommand() *cobra.Command {
 }
 
 func (t *tool) userRow(u control.User) []string {
-	row := []string{u.Name, userState(u), mechanisms(u), "-", "-", orDash(u.Endpoint), orDash(u.Prefix), t.ago(u.Changed)}
+	row := []string{u.Name, t.userState(u), strings.Join(u.Mechanisms, " "), "-", "-", orDash(u.Endpoint), orDash(u.Prefix), t.ago(u.Changed) + " ago", u.Note}
 	if u.Pool != "" {
 		row[3] = u.Pool
 	}
@@ -146,18 +152,15 @@ func (t *tool) userRow(u control.User) []string {
 	return row
 }
 
-func userState(u control.User) string {
-	if u.Disabled {
+func (t *tool) userState(u control.User) string {
+	switch {
+	case u.Disabled:
 		return "disabled"
+	case u.Expires != nil && !t.now().Before(*u.Expires):
+		return "expired"
+	default:
+		return "enabled"
 	}
-	return "enabled"
-}
-
-func mechanisms(u control.User) string {
-	if u.Digest {
-		return "DIGEST-MD5, PLAIN"
-	}
-	return "PLAIN"
 }
 
 func (t *tool) userShowCommand() *cobra.Command {
@@ -172,23 +175,35 @@ func (t *tool) userShowCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				sessions := "the server's default"
-				if u.Sessions > 0 {
-					sessions = strconv.Itoa(u.Sessions)
-				}
-				return t.describe(u, []line{
-					{"user", u.Name},
-					{"state", userState(u)},
-					{"can log in with", mechanisms(u)},
-					{"pool", u.Pool},
-					{"sessions", sessions},
-					{"endpoint", orNothing(u.Endpoint)},
-					{"prefix", orNothing(u.Prefix)},
-					{"created", t.moment(u.Created)},
-					{"changed", t.moment(u.Changed)},
-				})
+				return t.describe(u, t.userLines(u))
 			})
 		},
+	}
+}
+
+func (t *tool) userLines(u control.User) []line {
+	sessions, prefix, expires := "the server's default", orNothing(u.Prefix), ""
+	if u.Sessions > 0 {
+		sessions = strconv.Itoa(u.Sessions)
+	}
+	if u.NoPrefix {
+		prefix = "none is delegated"
+	}
+	if u.Expires != nil {
+		expires = t.moment(*u.Expires)
+	}
+	return []line{
+		{"user", u.Name},
+		{"note", u.Note},
+		{"state", t.userState(u)},
+		{"can log in with", strings.Join(u.Mechanisms, " ")},
+		{"expires", expires},
+		{"pool", u.Pool},
+		{"sessions", sessions},
+		{"endpoint", orNothing(u.Endpoint)},
+		{"prefix", prefix},
+		{"created", t.moment(u.Created)},
+		{"password set", t.moment(u.Changed)},
 	}
 }
 

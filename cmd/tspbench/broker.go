@@ -34,7 +34,7 @@ func brokerMemory(ctx context.Context, n int, state string, r *report) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.folder)) }()
-	if b.site, err = newSite(); err != nil {
+	if b.site, err = newSite(wire); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.site.Close()) }()

@@ -11,8 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -24,7 +22,7 @@ import (
 const realm = "bench"
 
 // patience is after how many keepalive intervals a silent subscriber is given up: ours never say anything.
-const patience = 1000
+const patience = 100
 
 // daemonOptions say which daemon is measured.
 type daemonOptions struct {
@@ -62,7 +60,7 @@ func newDaemon(ctx context.Context, o daemonOptions, r *report) (_ *daemon, err 
 	if err := os.WriteFile(d.configFile(), d.config(), 0o600); err != nil {
 		return nil, err
 	}
-	if d.site, err = newSite(); err != nil {
+	if d.site, err = newSite(wire); err != nil {
 		return nil, err
 	}
 	r.progress("daemon: %d accounts", o.sessions)
@@ -175,25 +173,6 @@ func (d *daemon) explain(err error) error {
 	text, _ := os.ReadFile(d.log)
 	text = text[max(0, len(text)-enough):]
 	return fmt.Errorf("%w; its log ends: %s", err, bytes.TrimSpace(text))
-}
-
-// memory is the daemon's anonymous memory in octets: what it allocated, without its program text and the kernel's tunnel
-// table that it maps.
-func (d *daemon) memory() (uint64, error) { return anonymousMemory(d.process.Pid) }
-
-// anonymousMemory reads RssAnon of a process.
-func anonymousMemory(pid int) (uint64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, fmt.Errorf("memory: %w", err)
-	}
-	for line := range strings.Lines(string(status)) {
-		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "RssAnon:" && fields[2] == "kB" {
-			kilobytes, err := strconv.ParseUint(fields[1], 10, 64)
-			return kilobytes << 10, err
-		}
-	}
-	return 0, errors.New("memory: no RssAnon in /proc/PID/status")
 }
 
 // address is where the daemon serves.

@@ -22,12 +22,16 @@ const (
 // nextHops are the driver's modes by prefix.
 var nextHops = map[string]xdp.NextHop{fixedHop: xdp.Fixed, fibLookup: xdp.FIB}
 
-// openDriver puts the eBPF driver in force on a site, with room for n tunnels. It is native XDP: what a network card
-// would run, and what a veth runs if told to.
+// openDriver puts the eBPF driver in force on a site, with room for n tunnels. On a wire it is native XDP, what a network
+// card would run and a veth runs if told to. XDP knows no packets of 64 KB without checksum: there it is what the driver
+// chooses by itself, tc.
 func openDriver(ctx context.Context, s *site, prefix string, n int) (datapath.Datapath, error) {
 	var driver *xdp.Driver
 	err := s.server.Do(func() (err error) {
-		driver, err = xdp.New(xdp.Options{Mode: xdp.Native, NextHop: nextHops[prefix], Logger: zerolog.Nop()})
+		driver, err = xdp.New(xdp.Options{
+			Mode:    map[wiring]xdp.Mode{wire: xdp.Native, veth: xdp.Auto}[s.wiring],
+			NextHop: nextHops[prefix], Logger: zerolog.Nop(),
+		})
 		if err != nil {
 			return err
 		}

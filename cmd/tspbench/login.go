@@ -75,6 +75,10 @@ func login(ctx context.Context, o loginOptions, r *report) (err error) {
 // loginAll logs every subscriber in and reports how fast that went.
 func (d *daemon) loginAll(ctx context.Context, o loginOptions, r *report) ([]logins.Session, error) {
 	r.progress("login: %d logins, %d at a time", o.sessions, o.window)
+	daemonBefore, generatorBefore, err := d.cpu()
+	if err != nil {
+		return nil, err
+	}
 	result, err := logins.Run(ctx, logins.Config{
 		Server: d.address(), Host: "bench", Account: account, Count: o.sessions, Window: o.window,
 		Random: rand.Reader, Source: loginSource, Port: firstLoginPort, Workers: o.workers, Within: d.client.Do,
@@ -85,7 +89,14 @@ func (d *daemon) loginAll(ctx context.Context, o loginOptions, r *report) ([]log
 	if result.Failed() > 0 {
 		return nil, d.explain(fmt.Errorf("%d of %d logins failed: %s", result.Failed(), o.sessions, reasons(result)))
 	}
+	daemonAfter, generatorAfter, err := d.cpu()
+	if err != nil {
+		return nil, err
+	}
 	loginFigures("login.local", goal{5000, atLeast}, result, r)
+	each := float64(o.sessions) * float64(time.Microsecond)
+	r.add("login.local.daemon_us", float64(daemonAfter-daemonBefore)/each, "us/login", goal{})
+	r.add("login.local.generator_us", float64(generatorAfter-generatorBefore)/each, "us/login", goal{})
 	r.growth.set("login.local.per_s", o.sessions, float64(len(result.Sessions))/result.Elapsed.Seconds())
 	return result.Sessions, nil
 }

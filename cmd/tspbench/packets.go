@@ -108,7 +108,7 @@ func (p *packetsRun) setup(ctx context.Context) error {
 }
 
 func (p *packetsRun) site() (*site, error) {
-	s, err := newSite()
+	s, err := newSite(wire)
 	if err == nil {
 		p.undo = append(p.undo, s.Close)
 	}

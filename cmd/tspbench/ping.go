@@ -12,8 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
-
-	"ddtb/provision/datapath"
 )
 
 // pingOptions are the settings of the subject "ping".
@@ -41,12 +39,12 @@ it takes through the tunnel: less is better.`,
 // through a server without tunnels. Repetitions are interleaved; a repetition is the median of its echoes.
 func ping(ctx context.Context, o pingOptions, r *report) (err error) {
 	r.progress("ping: %d echoes, %d repetitions", o.count, o.repeat)
-	direct, err := newSite()
+	direct, err := newSite(wire)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, direct.Close()) }()
-	tunnel, err := newTunnelSite(ctx)
+	tunnel, err := newTunnelSite(ctx, wire)
 	if err != nil {
 		return err
 	}
@@ -136,48 +134,4 @@ func echo(socket int, sequence uint16) (time.Duration, error) {
 			return time.Since(start), nil
 		}
 	}
-}
-
-// tunnelSite is a site with the driver, one tunnel and the subscriber's end of it.
-type tunnelSite struct {
-	*site
-	undo []func() error
-}
-
-// newTunnelSite makes one, with a fixed next hop.
-func newTunnelSite(ctx context.Context) (_ *tunnelSite, err error) {
-	t := &tunnelSite{}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, t.Close())
-		}
-	}()
-	if t.site, err = newSite(); err != nil {
-		return nil, err
-	}
-	t.undo = append(t.undo, t.site.Close)
-	driver, err := openDriver(ctx, t.site, fixedHop, 1)
-	if err != nil {
-		return nil, err
-	}
-	t.undo = append(t.undo, driver.Close)
-	tunnel := tunnelAt(datapath.V6UDPV4, 0)
-	if err := driver.Set(ctx, tunnel); err != nil {
-		return nil, fmt.Errorf("set tunnel: %w", err)
-	}
-	client, err := t.subscriber(tunnel.Remote, tunnel.Endpoint, datapathConfig(1).MTU)
-	if err != nil {
-		return nil, err
-	}
-	t.undo = append(t.undo, client.Close)
-	return t, nil
-}
-
-// Close ends the site.
-func (t *tunnelSite) Close() error {
-	var errs []error
-	for i := len(t.undo) - 1; i >= 0; i-- {
-		errs = append(errs, t.undo[i]())
-	}
-	return errors.Join(errs...)
 }

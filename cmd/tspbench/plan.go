@@ -26,7 +26,7 @@ func fullPlan() plan {
 			warm: 30 * time.Millisecond, encap: datapath.V6UDPV4.String(),
 		},
 		ping: pingOptions{count: 5000, repeat: 9},
-		tcp:  tcpOptions{repeat: 3, duration: 3 * time.Second},
+		tcp:  tcpOptions{repeat: 3, duration: 3 * time.Second, veth: true},
 		restart: restartOptions{
 			loginOptions: loginOptions{
 				daemonOptions: daemonOptions{program: beside("ddtb"), state: os.TempDir(), sessions: 50_000},
@@ -45,7 +45,7 @@ func quickPlan() plan {
 	p.packets.tunnels = []uint{1, 50_000, 1_000_000}
 	p.packets.repeat, p.packets.duration, p.packets.warm = 3, 100*time.Millisecond, 20*time.Millisecond
 	p.ping.count, p.ping.repeat = 1000, 3
-	p.tcp.repeat, p.tcp.duration = 1, time.Second
+	p.tcp = tcpOptions{repeat: 1, duration: time.Second}
 	p.restart.repeat = 1
 	p.smaller, p.broker = nil, 0
 	return p

@@ -26,7 +26,19 @@ import (
 // VXLAN are measured with.
 type site struct {
 	client, server, core *lab.Space
+	wiring               wiring
 }
+
+// wiring is how the veths of a site carry packets.
+type wiring uint8
+
+const (
+	// wire: as a real wire. Checksum and segmentation offload are off, so that each packet is one of MTU size with its
+	// checksum in it.
+	wire wiring = iota
+	// veth: as veths do by default. Packets of one connection stay together, 64 KB long, and without checksum.
+	veth
+)
 
 // Names of the devices.
 const (
@@ -68,8 +80,8 @@ var (
 const prefixLen = 56 // of one delegated prefix
 
 // newSite makes a site. Close ends it.
-func newSite() (*site, error) {
-	s := &site{}
+func newSite(w wiring) (*site, error) {
+	s := &site{wiring: w}
 	for name, space := range map[string]**lab.Space{"client": &s.client, "server": &s.server, "core": &s.core} {
 		made, err := lab.NewSpace(name)
 		if err != nil {
@@ -77,7 +89,7 @@ func newSite() (*site, error) {
 		}
 		*space = made
 	}
-	if err := errors.Join(s.wire(), s.route(), s.offloads(false)); err != nil {
+	if err := errors.Join(s.join(), s.route(), s.offloads()); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -94,7 +106,7 @@ func (s *site) Close() error {
 	return errors.Join(errs...)
 }
 
-func (s *site) wire() error {
+func (s *site) join() error {
 	return errors.Join(
 		lab.Join(
 			lab.End{Space: s.client, Name: clientDevice, MAC: clientMAC, Addresses: []netip.Prefix{client4, client6}},
@@ -149,16 +161,15 @@ func (s *site) vxlan() error {
 	)
 }
 
-// offloads turns checksum and segmentation offloads of all veths on or off. Off, each packet on them is one packet of
-// MTU size with its checksum in it, as on a real wire; on is what a veth has by default.
-func (s *site) offloads(on bool) error {
-	features := map[lab.Feature]bool{lab.TxChecksum: on, lab.TSO: on, lab.GRO: true}
-	if on {
-		delete(features, lab.TSO) // comes back with the checksums
+// offloads turns off what a real wire does not do.
+func (s *site) offloads() error {
+	if s.wiring != wire {
+		return nil
 	}
+	off := map[lab.Feature]bool{lab.TxChecksum: false, lab.TSO: false}
 	return errors.Join(
-		s.client.Offload(clientDevice, features), s.server.Offload(uplinkDevice, features),
-		s.server.Offload(innerDevice, features), s.core.Offload(coreDevice, features),
+		s.client.Offload(clientDevice, off), s.server.Offload(uplinkDevice, off),
+		s.server.Offload(innerDevice, off), s.core.Offload(coreDevice, off),
 	)
 }
 

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 
 	"ddtb/cmd/tspbench/lab"
 	"ddtb/cmd/tspbench/pktgen"
+	"ddtb/provision/datapath"
 )
 
 // Devices of a subscriber: what goes out on the first goes into his tunnel.
@@ -41,8 +43,14 @@ func (s *site) subscriber(outer netip.AddrPort, endpoint netip.Addr, mtu int) (*
 			return nil, fmt.Errorf("bring up %s: %w", name, err)
 		}
 	}
+	off := map[lab.Feature]bool{lab.TxChecksum: false, lab.TSO: false}
+	if s.wiring == veth {
+		off[lab.GSO] = false // clients send datagrams; without a wire between, nobody else would make some of one large packet
+	}
+	if err := s.client.Offload(subscriberDevice, off); err != nil {
+		return nil, err
+	}
 	if err := errors.Join(
-		s.client.Offload(subscriberDevice, map[lab.Feature]bool{lab.TxChecksum: false, lab.TSO: false}),
 		s.client.AddAddress(subscriberDevice, netip.PrefixFrom(endpoint, 128)),
 		s.sourceRoute(endpoint, tunnelTable, lab.Route{Device: subscriberDevice}),
 	); err != nil {
@@ -84,4 +92,48 @@ func (s *site) sourceRoute(from netip.Addr, table int, route lab.Route) error {
 // vxlanSource routes what is sent from the first address of vxlanNet through the VXLAN.
 func (s *site) vxlanSource() error {
 	return s.sourceRoute(hostOf(vxlanNet), vxlanTable, lab.Route{Via: vxlan6[1].Addr(), Device: vxlanDevice})
+}
+
+// tunnelSite is a site with the driver, one tunnel and the subscriber's end of it.
+type tunnelSite struct {
+	*site
+	undo []func() error
+}
+
+// newTunnelSite makes one, with a fixed next hop.
+func newTunnelSite(ctx context.Context, w wiring) (_ *tunnelSite, err error) {
+	t := &tunnelSite{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, t.Close())
+		}
+	}()
+	if t.site, err = newSite(w); err != nil {
+		return nil, err
+	}
+	t.undo = append(t.undo, t.site.Close)
+	driver, err := openDriver(ctx, t.site, fixedHop, 1)
+	if err != nil {
+		return nil, err
+	}
+	t.undo = append(t.undo, driver.Close)
+	tunnel := tunnelAt(datapath.V6UDPV4, 0)
+	if err := driver.Set(ctx, tunnel); err != nil {
+		return nil, fmt.Errorf("set tunnel: %w", err)
+	}
+	client, err := t.subscriber(tunnel.Remote, tunnel.Endpoint, datapathConfig(1).MTU)
+	if err != nil {
+		return nil, err
+	}
+	t.undo = append(t.undo, client.Close)
+	return t, nil
+}
+
+// Close ends the site.
+func (t *tunnelSite) Close() error {
+	var errs []error
+	for i := len(t.undo) - 1; i >= 0; i-- {
+		errs = append(errs, t.undo[i]())
+	}
+	return errors.Join(errs...)
 }

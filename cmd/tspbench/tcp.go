@@ -24,31 +24,40 @@ import (
 type tcpOptions struct {
 	repeat   int
 	duration time.Duration // of one stream, whole seconds
+	veth     bool          // over veths as they are by default, too
 }
 
 func tcpCommand() *cobra.Command {
 	o := fullPlan().tcp
 	command := subject("tcp", "Rate of one TCP stream through a tunnel",
 		`Measures one iperf3 stream between a subscriber and a host in the core, both directions, through his tunnel, through
-kernel VXLAN and plain. The veths have no checksum or segmentation offload, so that each packet on them is one as on a
-real wire. vs_plain and vs_vxlan are the worse of the two directions: more is better.`,
+kernel VXLAN and plain. For tcp.* the veths have no checksum or segmentation offload, so that each packet on them is one
+as on a real wire, and the driver is native XDP; for tcp.veth.* they are as veths are by default, and the driver is what
+it chooses there. vs_plain and vs_vxlan are the worse of the two directions: more is better.`,
 		asRoot(func(ctx context.Context, r *report) error { return tcp(ctx, o, r) }))
 	flags := command.Flags()
 	flags.IntVar(&o.repeat, "repeat", o.repeat, "repetitions, interleaved")
 	flags.DurationVar(&o.duration, "duration", o.duration, "of one stream, whole seconds")
+	flags.BoolVar(&o.veth, "veth", o.veth, "measure over veths with their default offloads, too")
 	return command
 }
 
 // tcp measures one iperf3 stream between a subscriber and a host in the core, both directions: through the tunnel,
-// through kernel VXLAN and plain. The veths carry packets as real wires do: no checksum or segmentation offload, so each
-// packet is one of MTU size with its checksum in it. (With a veth's default offloads packets stay 64 KB large from end to
-// end and no wire is measured; frames that XDP redirects need their checksums anyway.)
-func tcp(ctx context.Context, o tcpOptions, r *report) (err error) {
+// through kernel VXLAN and plain; over veths that carry packets as real wires do, and over veths as they are by default.
+func tcp(ctx context.Context, o tcpOptions, r *report) error {
 	if _, err := exec.LookPath("iperf3"); err != nil {
 		return fmt.Errorf("iperf3 is needed (Debian package iperf3): %w", err)
 	}
-	r.progress("tcp: %d streams of %v, offloads off as on a wire", o.repeat*len(tcpDirections)*3, o.duration)
-	plain, err := newSite()
+	if err := tcpOver(ctx, wire, "tcp", o, r); err != nil || !o.veth {
+		return err
+	}
+	return tcpOver(ctx, veth, "tcp.veth", o, r)
+}
+
+// tcpOver measures over one kind of wiring; figures are called name.
+func tcpOver(ctx context.Context, w wiring, name string, o tcpOptions, r *report) (err error) {
+	r.progress("%s: %d streams of %v", name, o.repeat*len(tcpDirections)*3, o.duration)
+	plain, err := newSite(w)
 	if err != nil {
 		return err
 	}
@@ -56,15 +65,11 @@ func tcp(ctx context.Context, o tcpOptions, r *report) (err error) {
 	if err := errors.Join(plain.vxlan(), plain.vxlanSource()); err != nil {
 		return err
 	}
-	tunnel, err := newTunnelSite(ctx)
+	tunnel, err := newTunnelSite(ctx, w)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, tunnel.Close()) }()
-	paths := []tcpPath{
-		{"plain", plain, hostOf(plainNet)}, {"vxlan", plain, hostOf(vxlanNet)},
-		{"tunnel", tunnel.site, tunnelEndpoint(tunnelIndex(0))},
-	}
 	for _, s := range []*site{plain, tunnel.site} {
 		stop, err := iperfServer(ctx, s.core)
 		if err != nil {
@@ -72,12 +77,14 @@ func tcp(ctx context.Context, o tcpOptions, r *report) (err error) {
 		}
 		defer stop()
 	}
-	rates, err := tcpRates(ctx, o, paths)
-	if err != nil {
-		return err
+	rates, err := tcpRates(ctx, o, []tcpPath{
+		{"plain", plain, hostOf(plainNet)}, {"vxlan", plain, hostOf(vxlanNet)},
+		{"tunnel", tunnel.site, tunnelEndpoint(tunnelIndex(0))},
+	})
+	if err == nil {
+		tcpFigures(name, rates, r)
 	}
-	tcpFigures(r, rates)
-	return nil
+	return err
 }
 
 // tcpPath is a way from the client to the core, chosen by source address.
@@ -111,23 +118,23 @@ func tcpRates(ctx context.Context, o tcpOptions, paths []tcpPath) (map[string][]
 	return rates, nil
 }
 
-// tcpFigures reports each direction, and as tcp.vs_plain and tcp.vs_vxlan the worse of the two.
-func tcpFigures(r *report, rates map[string][]float64) {
+// tcpFigures reports each direction, and as name.vs_plain and name.vs_vxlan the worse of the two.
+func tcpFigures(name string, rates map[string][]float64, r *report) {
 	for _, path := range []string{"plain", "vxlan", "tunnel"} {
 		for _, direction := range tcpDirections {
-			r.add("tcp."+path+"."+direction, median(rates[path+"."+direction])/1e9, "Gbit/s", goal{})
+			r.add(name+"."+path+"."+direction, median(rates[path+"."+direction])/1e9, "Gbit/s", goal{})
 		}
 	}
 	for _, reference := range []string{"plain", "vxlan"} {
 		worst := 0.0
 		for i, direction := range tcpDirections {
 			ratio := medianRatio(rates["tunnel."+direction], rates[reference+"."+direction])
-			r.add("tcp."+direction+".vs_"+reference, ratio, "x", goal{})
+			r.add(name+"."+direction+".vs_"+reference, ratio, "x", goal{})
 			if i == 0 || ratio < worst {
 				worst = ratio
 			}
 		}
-		r.add("tcp.vs_"+reference, worst, "x", goal{})
+		r.add(name+".vs_"+reference, worst, "x", goal{})
 	}
 }
 

@@ -24,7 +24,7 @@ const (
 var errUsage = errors.New("usage")
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	err := command(os.Stdout, os.Stderr, os.Getenv).ExecuteContext(ctx)
 	stop()
 	if err == nil {

@@ -4,12 +4,10 @@ package control
 
 import (
 	"context"
-	"fmt"
 	"math/bits"
 	"net/netip"
 	"time"
 
-	"ddtb/aaa"
 	"ddtb/provision"
 	"ddtb/provision/datapath"
 	"ddtb/provision/lease"
@@ -61,44 +59,13 @@ func timeOf(t time.Time) *time.Time {
 func eventOf(e provision.Event) Event {
 	out := Event{Time: e.Time.UTC(), Kind: string(e.Kind), Lost: e.Lost}
 	if e.Cause != 0 {
-		out.Cause = causeName(e.Cause)
+		out.Cause = e.Cause.String()
 	}
 	if e.Kind != provision.EventLost {
 		session := sessionOf(e.Session)
 		out.Session = &session
 	}
 	return out
-}
-
-// causeName gives the name of RFC 2866 section 5.10.
-func causeName(c aaa.Cause) string {
-	switch c {
-	case aaa.CauseUserRequest:
-		return "User-Request"
-	case aaa.CauseLostCarrier:
-		return "Lost-Carrier"
-	case aaa.CauseIdleTimeout:
-		return "Idle-Timeout"
-	case aaa.CauseSessionTimeout:
-		return "Session-Timeout"
-	case aaa.CauseAdminReset:
-		return "Admin-Reset"
-	case aaa.CauseAdminReboot:
-		return "Admin-Reboot"
-	case aaa.CauseNASError:
-		return "NAS-Error"
-	case aaa.CauseNASRequest:
-		return "NAS-Request"
-	case aaa.CauseNASReboot:
-		return "NAS-Reboot"
-	case aaa.CausePortPreempted:
-		return "Port-Preempted"
-	case aaa.CauseServiceUnavailable:
-		return "Service-Unavailable"
-	case aaa.CauseUserError:
-		return "User-Error"
-	}
-	return fmt.Sprintf("Cause-%d", c)
 }
 
 func leaseOf(l lease.Lease) Lease {

@@ -168,6 +168,9 @@ func (s *Server) releaseLease(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if l.State != lease.Active {
+		return &Error{http.StatusConflict, fmt.Sprintf("no session holds index %d of pool %q, it is %s", l.Index, l.Pool, stateName(l.State)), ""}
+	}
 	err = s.Broker.Release(r.Context(), l.Session, aaa.CauseAdminReset)
 	if errors.Is(err, provision.ErrNotFound) {
 		err = s.Store.Release(r.Context(), lease.Holder{Pool: l.Pool, Index: l.Index, Session: l.Session})

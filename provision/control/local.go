@@ -43,7 +43,7 @@ func (u localUsers) Get(_ context.Context, name string) (User, error) {
 // Add implements Users.
 func (u localUsers) Add(ctx context.Context, user NewUser) error {
 	account := local.Account{
-		Name: user.Name, Note: user.Note, Pool: user.Pool, SessionLimit: user.Sessions, NoPrefix: user.NoPrefix, NoDigest: !user.Digest,
+		Name: user.Name, Note: user.Note, Pool: user.Pool, SessionLimit: user.Sessions, NoPrefix: user.NoPrefix, NoDigest: !user.Digest, Cram: user.Cram,
 		Expires: deref(user.Expires), Endpoint: deref(user.Endpoint), Prefix: deref(user.Prefix),
 	}
 	return accountError(u.store.Add(ctx, account, user.Password))
@@ -68,6 +68,7 @@ func (u localUsers) Change(ctx context.Context, name string, change UserChange) 
 		assign(&account.Endpoint, change.Endpoint)
 		assign(&account.Prefix, change.Prefix)
 		assign(&account.NoPrefix, change.NoPrefix)
+		assign(&account.Cram, change.Cram)
 		if change.Digest != nil {
 			account.NoDigest = !*change.Digest
 		}

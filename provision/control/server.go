@@ -50,11 +50,12 @@ type Server struct {
 	http    http.Server
 	slots   chan struct{}
 	closing chan struct{} // closed when Serve ends: streams of events end then
+	grace   time.Duration // for answers under way when Serve ends
 }
 
 // NewServer makes a Server. Serve runs it.
 func NewServer(deps Deps) *Server {
-	s := &Server{Deps: deps, slots: make(chan struct{}, maxRequests), closing: make(chan struct{})}
+	s := &Server{Deps: deps, slots: make(chan struct{}, maxRequests), closing: make(chan struct{}), grace: closeTimeout}
 	s.http = http.Server{
 		Handler:           s.bounded(s.routes()),
 		ReadHeaderTimeout: readTimeout,
@@ -99,7 +100,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	case <-ctx.Done():
 	}
 	close(s.closing)
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
 	defer cancel()
 	if s.http.Shutdown(stop) != nil {
 		s.http.Close() // who still reads has had his time

@@ -146,7 +146,7 @@ type Lease struct {
 
 // Reservation keeps an index for a user.
 type Reservation struct {
-	User string `json:"user"`
+	User string `json:"user"` // as Lease.User
 }
 
 // User is a local account, without its secrets.
@@ -171,6 +171,7 @@ type NewUser struct {
 	Name     string        `json:"name"`
 	Password string        `json:"password"`
 	Digest   bool          `json:"digest"`
+	Cram     bool          `json:"cram,omitempty"` // the key of CRAM-MD5 is kept
 	Expires  *time.Time    `json:"expires,omitempty"`
 	Note     string        `json:"note,omitempty"`
 	Pool     string        `json:"pool,omitempty"`
@@ -186,6 +187,7 @@ type UserChange struct {
 	Password *string       `json:"password,omitempty"`
 	Disabled *bool         `json:"disabled,omitempty"`
 	Digest   *bool         `json:"digest,omitempty"` // on: with the next password
+	Cram     *bool         `json:"cram,omitempty"`   // on: with the next password
 	Note     *string       `json:"note,omitempty"`
 	Pool     *string       `json:"pool,omitempty"`
 	Sessions *int          `json:"sessions,omitempty"`

@@ -11,20 +11,21 @@ import (
 const maxName = 255
 
 // plainServer reads RFC 4616's [authzid] NUL authcid NUL passwd, raw as the clients in the field send it or base64 as
-// a line protocol would have it. Raw has NUL octets, base64 has none.
+// a line protocol would have it. Raw has two NUL octets, base64 none, and either may follow the NUL some clients send behind AUTHENTICATE
+// PLAIN, on a stream.
 type plainServer struct{}
 
 func (plainServer) Start() ([]byte, Credential) { return nil, nil }
 
 func (plainServer) Next(message []byte) ([]byte, Credential, error) {
-	if bytes.IndexByte(message, 0) < 0 {
+	if bytes.Count(message, []byte{0}) < 2 {
 		var err error
 		if message, err = decode(message); err != nil {
 			return nil, nil, err
 		}
 	}
 	if bytes.Count(message, []byte{0}) == 3 && message[0] == 0 {
-		message = message[1:] // the NUL some clients send behind AUTHENTICATE PLAIN, on a stream
+		message = message[1:]
 	}
 	parts := bytes.Split(message, []byte{0})
 	if len(parts) != 3 {

@@ -203,6 +203,7 @@ func TestPlainForms(t *testing.T) {
 		"\x00alice\x00s3cret pw",     // RFC 4616, raw
 		"\x00\x00alice\x00s3cret pw", // behind the NUL that ends AUTHENTICATE PLAIN
 		base64.StdEncoding.EncodeToString([]byte("\x00alice\x00s3cret pw")),
+		"\x00" + base64.StdEncoding.EncodeToString([]byte("\x00alice\x00s3cret pw")),
 		" " + base64.StdEncoding.EncodeToString([]byte("\x00alice\x00s3cret pw")) + " ",
 	} {
 		_, got, err := plainServer{}.Next([]byte(message))

@@ -140,6 +140,7 @@ type Feature uint32
 const (
 	TxChecksum Feature = 0x17 // ETHTOOL_STXCSUM
 	TSO        Feature = 0x1f // ETHTOOL_STSO
+	GSO        Feature = 0x24 // ETHTOOL_SGSO
 	GRO        Feature = 0x2c // ETHTOOL_SGRO
 )
 

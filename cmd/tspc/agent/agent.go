@@ -157,6 +157,9 @@ func (a *Agent) serve(ctx context.Context) error {
 			return err
 		}
 		next, err := a.watch(ctx)
+		if next != nil {
+			replaced, a.session = a.session, next
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -166,7 +169,6 @@ func (a *Agent) serve(ctx context.Context) error {
 			}
 			return a.lose(err)
 		}
-		replaced, a.session = a.session, next
 	}
 }
 

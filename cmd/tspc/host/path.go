@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/rs/zerolog"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -40,28 +41,37 @@ func (p Path) Through(name string) bool {
 }
 
 // Watch sends on the returned channel after interfaces, IPv4 addresses or IPv4 routes changed, as often as it is read
-// from, until stop is called. It closes the channel when it ends.
-func Watch() (changed <-chan struct{}, stop func(), err error) {
+// from, until stop is called.
+func Watch(log zerolog.Logger) (changed <-chan struct{}, stop func(), err error) {
 	socket, err := nl.Subscribe(unix.NETLINK_ROUTE,
 		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE)
 	if err != nil {
 		return nil, nil, fmt.Errorf("watching the network: %w", err)
 	}
 	events := make(chan struct{}, 1)
-	finished := make(chan struct{})
+	stopped, finished := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(finished)
-		defer close(events)
-		for {
-			// A queue that ran over (ENOBUFS) is news too; what the messages say is not needed.
-			if _, _, err := socket.Receive(); err != nil && !errors.Is(err, unix.ENOBUFS) {
-				return
-			}
-			select {
-			case events <- struct{}{}:
-			default:
-			}
+		err := forward(socket, events)
+		select {
+		case <-stopped:
+		default:
+			log.Error().Err(err).Msg("changes of the network are no longer noticed at once")
 		}
 	}()
-	return events, func() { socket.Close(); <-finished }, nil
+	return events, func() { close(stopped); socket.Close(); <-finished }, nil
+}
+
+// forward tells events of each message on socket until that fails. A queue that ran over (ENOBUFS) is news too; what
+// the messages say is not needed.
+func forward(socket *nl.NetlinkSocket, events chan<- struct{}) error {
+	for {
+		if _, _, err := socket.Receive(); err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return err
+		}
+		select {
+		case events <- struct{}{}:
+		default:
+		}
+	}
 }

@@ -56,7 +56,11 @@ func NewICMPv6(name string, from, to netip.Addr, random io.Reader) (*ICMPv6, err
 	if err != nil {
 		return nil, fmt.Errorf("keepalive: raw ICMPv6 socket: %w", err)
 	}
-	e.conn = conn.(*net.IPConn)
+	socket, ok := conn.(*net.IPConn)
+	if !ok {
+		panic("keepalive: an ip6 connection is not a *net.IPConn")
+	}
+	e.conn = socket
 	return e, nil
 }
 

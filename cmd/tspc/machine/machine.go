@@ -58,7 +58,7 @@ type Machine struct {
 
 // Open takes the interface name for this process, and takes back what a killed predecessor left.
 func Open(config Config) (*Machine, error) {
-	changed, unwatch, err := host.Watch()
+	changed, unwatch, err := host.Watch(config.Log)
 	if err != nil {
 		return nil, err
 	}

@@ -36,10 +36,7 @@ func NewProto41(local, remote netip.Addr) (*Proto41, error) {
 		return nil, fmt.Errorf("protocol 41 socket to %v: %w", remote, err)
 	}
 	var result error
-	err = raw.Control(func(fd uintptr) {
-		// A tunnel with a fixed MTU does not set DF (RFC 4213 section 3.2.1).
-		result = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
-	})
+	err = raw.Control(func(fd uintptr) { result = prepare(int(fd)) })
 	if err = errors.Join(err, result); err != nil {
 		_ = conn.Close()
 		return nil, fmt.Errorf("protocol 41 socket to %v: %w", remote, err)

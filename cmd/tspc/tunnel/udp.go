@@ -41,19 +41,15 @@ func NewUDP(conn *net.UDPConn) (*UDP, error) {
 	}
 	u := &UDP{conn: conn, raw: raw, oob: make([]byte, unix.CmsgSpace(4))}
 	u.control = segmentControl()
-	var probe error
+	var result error
 	err = raw.Control(func(fd uintptr) {
-		// A tunnel with a fixed MTU does not set DF (RFC 4213 section 3.2.1).
-		probe = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
+		result = prepare(int(fd))
 		// Both are welcome, not needed: before Linux 4.18 and 5.0 packets go one by one.
 		_, e := unix.GetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_SEGMENT)
 		u.segment.Store(e == nil)
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO, 1)
 	})
-	if err == nil {
-		err = probe
-	}
-	if err != nil {
+	if err = errors.Join(err, result); err != nil {
 		return nil, fmt.Errorf("tunnel socket: %w", err)
 	}
 	return u, nil

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// memory is the daemon's anonymous memory in octets: what it allocated, without its program text and the kernel's tunnel
+// table that it maps.
+func (d *daemon) memory() (uint64, error) { return anonymousMemory(d.process.Pid) }
+
+// anonymousMemory reads RssAnon of a process.
+func anonymousMemory(pid int) (uint64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, fmt.Errorf("memory: %w", err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "RssAnon:" && fields[2] == "kB" {
+			kilobytes, err := strconv.ParseUint(fields[1], 10, 64)
+			return kilobytes << 10, err
+		}
+	}
+	return 0, errors.New("memory: no RssAnon in /proc/PID/status")
+}
+
+// cpu is the processor time the daemon and this process have had so far.
+func (d *daemon) cpu() (daemon, own time.Duration, err error) {
+	if daemon, err = processorTime(d.process.Pid); err != nil {
+		return 0, 0, err
+	}
+	own, err = processorTime(os.Getpid())
+	return daemon, own, err
+}
+
+// tick is the unit of times in /proc/PID/stat: USER_HZ, which is 100 on every Linux.
+const tick = time.Second / 100
+
+// processorTime reads utime and stime of a process.
+func processorTime(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("processor time: %w", err)
+	}
+	_, rest, _ := bytes.Cut(stat, []byte(") ")) // the name before it may hold anything
+	fields := strings.Fields(string(rest))
+	if len(fields) < 13 {
+		return 0, errors.New("processor time: /proc/PID/stat is too short")
+	}
+	var sum time.Duration
+	for _, field := range fields[11:13] {
+		ticks, err := strconv.ParseUint(field, 10, 63)
+		if err != nil {
+			return 0, fmt.Errorf("processor time: %w", err)
+		}
+		sum += time.Duration(ticks) * tick
+	}
+	return sum, nil
+}
