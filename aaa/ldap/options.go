@@ -68,6 +68,9 @@ type Map struct {
 	HA1             []string // "realm hex", MD5(user:realm:password); default: ddtbDigestHA1
 }
 
+// DefaultMap is the Map with every default.
+func DefaultMap() Map { return Map{}.withDefaults() }
+
 // withDefaults fills what is empty.
 func (m Map) withDefaults() Map {
 	for _, d := range []struct {

@@ -57,6 +57,7 @@ const (
 	CauseMissingAttribute     ErrorCause = 402
 	CauseNASMismatch          ErrorCause = 403
 	CauseInvalidRequest       ErrorCause = 404
+	CauseUnsupportedService   ErrorCause = 405
 	CauseInvalidValue         ErrorCause = 407
 	CauseNoSession            ErrorCause = 503
 	CauseResources            ErrorCause = 506
