@@ -266,7 +266,10 @@ func (l *life) kill() {
 		_ = b.Recover(l.Context())
 	}
 	if l.random.IntN(4) == 0 { // the host went down with it
-		for state := range l.path.All(l.Context()) {
+		for state, err := range l.path.All(l.Context()) {
+			if err != nil {
+				l.Fatal(err)
+			}
 			_, _ = l.path.Delete(l.Context(), state.ID)
 		}
 	}
@@ -294,7 +297,10 @@ func (l *life) agree() {
 		}
 	}
 	tunnels := 0
-	for range l.path.All(l.Context()) {
+	for _, err := range l.path.All(l.Context()) {
+		if err != nil {
+			l.Fatal(err)
+		}
 		tunnels++
 	}
 	if tunnels != len(sessions) {

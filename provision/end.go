@@ -75,8 +75,9 @@ func eventOf(cause aaa.Cause) EventKind {
 		return EventKick
 	case aaa.CausePortPreempted:
 		return EventTakeover
+	default:
+		return EventLogout
 	}
-	return EventLogout
 }
 
 // deleteTunnel stops a session's tunnel and gives its last counters, or those of the last sweep if it was gone.

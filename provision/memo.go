@@ -49,7 +49,7 @@ const (
 
 const (
 	memoVersion = 1
-	maxMemo     = 1900 // octets of one session, so that two fit into lease.MaxData
+	maxSmall    = 1<<24 - 1 // the largest small number
 )
 
 var errMemo = errors.New("session data not readable")
@@ -209,6 +209,15 @@ func (r *reader) number() uint64 {
 	return n
 }
 
+// small reads a number up to maxSmall.
+func (r *reader) small() int {
+	n := r.number()
+	if n > maxSmall {
+		r.failed = true
+	}
+	return int(n & maxSmall)
+}
+
 func (r *reader) text() string {
 	n := r.number()
 	if n > uint64(len(r.b)) {
@@ -251,7 +260,7 @@ func (r *reader) entry() *entry {
 	t.anonymous, t.noPrefix, t.idle, e.router = flags&1 != 0, flags&2 != 0, flags&4 != 0, flags&8 != 0
 	t.authentic, t.encap = aaa.Authentic(r.byte()), datapath.Encap(r.byte())
 	e.name, t.backend, t.pool = r.text(), r.text(), r.text()
-	t.sessionLimit, t.mtu, e.slot = int(r.number()&0xffffff), int(r.number()&0xffffff), uint16(r.number())
+	t.sessionLimit, t.mtu, e.slot = r.small(), r.small(), uint16(r.small())
 	t.sessionTimeout, t.idleTimeout, t.interim = r.duration(), r.duration(), r.duration()
 	t.keepalive, t.lifetime, t.silence, t.records = r.duration(), r.duration(), r.duration(), r.duration()
 	e.since = r.time()
@@ -278,7 +287,12 @@ func (r *reader) end() *ending {
 }
 
 func (r *reader) past() *past {
-	if r.byte() == 0 {
+	switch r.byte() {
+	case 0:
+		return nil
+	case 1:
+	default:
+		r.failed = true
 		return nil
 	}
 	p := &past{}

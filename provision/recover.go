@@ -31,7 +31,7 @@ func (b *Broker) Recover(ctx context.Context) error {
 	sessions := b.sessions()
 	b.mu.Unlock()
 	b.log.Info().Int("sessions", sessions).Int("adopted", r.adopted).Int("set", len(r.bare)).Int("removed", len(r.strays)).
-		Int("ended", r.ended).Msg("recovered")
+		Int("ended", r.ended+len(r.stale)+len(r.misfits)).Msg("recovered")
 	b.ready.Store(true)
 	return nil
 }
@@ -52,6 +52,7 @@ type recovery struct {
 	starting []memo       // accepted, perhaps not recorded
 	owed     []*entry     // Ending
 	stale    []*entry     // of two with the same owner or client, the older
+	misfits  []*entry     // the datapath has no room for their tunnels any more
 	replaced map[sid]bool // sessions whose end a newer session's lease tells
 	homeless []homeless
 	unused   []lease.Holder // of offers, and of sessions in replaced
@@ -229,7 +230,7 @@ func (r *recovery) set(ctx context.Context, tunnels []datapath.Tunnel) error {
 			case errors.Is(err, datapath.ErrInvalid):
 				r.log.Error().Err(err).Msg("a session's tunnel does not fit the configuration any more; it ends")
 				r.mu.Lock()
-				r.stale = append(r.stale, r.tunnels[tunnel.ID])
+				r.misfits = append(r.misfits, r.tunnels[tunnel.ID])
 				r.mu.Unlock()
 			case err != nil:
 				return err
@@ -307,13 +308,7 @@ func (r *recovery) fill(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, e := range r.stale {
-		r.ended++
-		if err := r.endLocked(ctx, e, aaa.CauseNASError); err != nil && !errors.Is(err, ErrNotFound) {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(r.endAll(ctx, r.stale, r.endBy(aaa.CausePortPreempted)), r.endAll(ctx, r.misfits, r.endBy(aaa.CauseNASError)))
 }
 
 // finishGone ends a session that was found gone.

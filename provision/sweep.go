@@ -16,7 +16,6 @@ import (
 
 	"ddtb/aaa"
 	"ddtb/provision/datapath"
-	"ddtb/provision/lease"
 )
 
 // Bounds of a sweep's work.
@@ -28,10 +27,10 @@ const (
 
 // sweepState tells of the last sweep.
 type sweepState struct {
-	mu    sync.Mutex
-	last  time.Time
-	took  time.Duration
-	err   error
+	mu   sync.Mutex
+	last time.Time
+	took time.Duration
+	err  error
 
 	// Only the sweep itself uses these.
 	round  uint8             // of the running sweep
@@ -43,9 +42,9 @@ type due struct {
 	ends     map[aaa.Cause][]*entry
 	records  []*entry
 	extend   []*entry
-	missing  []*entry // in force here, not in the datapath
+	missing  []*entry          // in force here, not in the datapath
 	strays   map[uint32]uint64 // tunnels in the datapath of a session that is not ours: session by id
-	sessions int      // matched
+	sessions int               // matched
 }
 
 // Run sweeps until ctx is done, then returns nil.
@@ -182,75 +181,6 @@ func over(e *entry, t *terms, now int64) aaa.Cause {
 	return aaa.CauseLostCarrier
 }
 
-// findMissing looks for sessions whose tunnel the datapath did not show, if the numbers say that there may be some.
-func (b *Broker) findMissing(began int64, found *due) {
-	const looked = 1024 // before the lock is let go for a moment
-	settled := began - ioTimeout.Milliseconds()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.sessions() == found.sessions {
-		return
-	}
-	n := 0
-	for _, e := range b.tunnels {
-		if e.sweep != b.sweeps.round && e.since < settled {
-			found.missing = append(found.missing, e)
-		}
-		if n++; n%looked == 0 {
-			b.mu.Unlock()
-			b.mu.Lock()
-		}
-	}
-}
-
-// removeStrays stops tunnels that belong to no session: an undo that failed, or somebody else's doing. A tunnel is one
-// only if the last sweep found it too: else its session may have ended while the datapath was listed.
-func (b *Broker) removeStrays(ctx context.Context, strays map[uint32]uint64) error {
-	before := b.sweeps.strays
-	b.sweeps.strays = strays
-	var errs []error
-	for id, session := range strays {
-		if before[id] != session || b.inUse(id) {
-			continue
-		}
-		b.log.Warn().Uint32("tunnel", id).Msg("the datapath has a tunnel of no session; it is removed")
-		if _, err := b.datapath.Delete(ctx, id); err != nil && !errors.Is(err, datapath.ErrNotFound) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// inUse tells whether a tunnel id is a session's, or is going to be.
-func (b *Broker) inUse(id uint32) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, e := range b.offers {
-		if e.tunnelID == id {
-			return true
-		}
-	}
-	return b.tunnels[id] != nil
-}
-
-// repair puts tunnels in force again that somebody took out of the datapath behind our back.
-func (b *Broker) repair(ctx context.Context, s *settings, entries []*entry) error {
-	return b.each(ctx, entries, func(ctx context.Context, e *entry) error {
-		b.mu.Lock()
-		current := e.state == Active && e.sweep != b.sweeps.round
-		tunnel := e.tunnel(s.pool(e.terms.Value().leasePool))
-		if current {
-			e.more().base, e.raw = e.total(), datapath.Counters{}
-		}
-		b.mu.Unlock()
-		if !current {
-			return nil
-		}
-		b.log.Warn().Stringer("session", e.id).Uint32("tunnel", e.tunnelID).Msg("the datapath had lost a tunnel; it is set again")
-		return b.datapath.Set(ctx, tunnel)
-	})
-}
-
 // endBy is endLocked with a cause.
 func (b *Broker) endBy(cause aaa.Cause) func(context.Context, *entry) error {
 	return func(ctx context.Context, e *entry) error { return b.endLocked(ctx, e, cause) }
@@ -340,106 +270,4 @@ func (b *Broker) expire(ctx context.Context, e *entry) error {
 		return err
 	}
 	return nil
-}
-
-// extendLeases moves the end of leases that are half over.
-func (b *Broker) extendLeases(ctx context.Context, s *settings, entries []*entry) error {
-	for batch := range slices.Chunk(entries, extendBatch) {
-		holders := make([]lease.Holder, len(batch))
-		for i, e := range batch {
-			holders[i] = e.holder()
-		}
-		lost, err := b.extend(ctx, s, batch, holders)
-		if err = errors.Join(err, b.endLost(ctx, lost)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// markStarted lets the leases of sessions that started lately tell so. Their subscribers are locked meanwhile, so that no
-// later mark is written over.
-func (b *Broker) markStarted(ctx context.Context) error {
-	s := b.settings.Load()
-	b.mu.Lock()
-	fresh := b.fresh
-	b.fresh = nil
-	b.mu.Unlock()
-	var left []*entry
-	var errs []error
-	for batch := range slices.Chunk(fresh, extendBatch) {
-		locked, busy := b.lockAll(batch)
-		left = append(left, busy...)
-		entries, holders := b.startedHolders(locked)
-		lost, err := b.extend(ctx, s, entries, holders)
-		for _, e := range locked {
-			b.locks.unlock(e.lockKey())
-		}
-		if err != nil {
-			left, errs = append(left, locked...), append(errs, err)
-		}
-		errs = append(errs, b.endLost(ctx, lost))
-	}
-	b.mu.Lock()
-	b.fresh = append(b.fresh, left...)
-	b.mu.Unlock()
-	return errors.Join(errs...)
-}
-
-// lockAll locks the subscribers of entries that nobody works on just now.
-func (b *Broker) lockAll(entries []*entry) (locked, busy []*entry) {
-	for _, e := range entries {
-		if b.locks.tryLock(e.lockKey()) {
-			locked = append(locked, e)
-		} else {
-			busy = append(busy, e)
-		}
-	}
-	return locked, busy
-}
-
-func (b *Broker) startedHolders(locked []*entry) (entries []*entry, holders []lease.Holder) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, e := range locked {
-		if e.state == Active {
-			entries = append(entries, e)
-			holders = append(holders, holderOf(e, memo{phase: phaseActive, entry: e}))
-		}
-	}
-	return entries, holders
-}
-
-// extend extends leases and gives the sessions whose lease is somebody else's by now.
-func (b *Broker) extend(ctx context.Context, s *settings, entries []*entry, holders []lease.Holder) ([]*entry, error) {
-	if len(holders) == 0 {
-		return nil, nil
-	}
-	ctx, cancel := detach(ctx)
-	defer cancel()
-	end := uint32(b.clock().Add(s.LeaseTTL).Unix())
-	lost, err := b.store.Extend(ctx, s.LeaseTTL, holders...)
-	if err != nil {
-		return nil, fmt.Errorf("extend %d leases: %w", len(holders), err)
-	}
-	gone := make(map[string]bool, len(lost))
-	for _, h := range lost {
-		gone[h.Session] = true
-	}
-	var over []*entry
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for i, e := range entries {
-		if gone[holders[i].Session] {
-			over = append(over, e)
-		} else {
-			e.leaseEnd = end
-		}
-	}
-	return over, nil
-}
-
-// endLost ends sessions that lost their lease to a login at another server.
-func (b *Broker) endLost(ctx context.Context, entries []*entry) error {
-	return b.each(ctx, entries, b.endBy(aaa.CausePortPreempted))
 }

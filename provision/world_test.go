@@ -46,7 +46,7 @@ type world struct {
 	*Broker
 	clock    *clock
 	config   Config
-	store    *lease.Memory
+	store    lease.Store
 	path     *datapath.Null
 	records  *aaatest.Recorder
 	registry *prometheus.Registry

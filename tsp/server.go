@@ -181,7 +181,7 @@ func (s *Server) Run(ctx context.Context) error {
 	serving, stop := context.WithCancel(calls)
 	defer stop()
 	for _, socket := range s.sockets {
-		group.Go(func() error { return socket.serve(serving) })
+		group.Go(socket.serve)
 	}
 	for _, listener := range s.tcp.listeners {
 		group.Go(func() error { return s.tcp.serve(serving, listener) })

@@ -3,12 +3,10 @@
 package tsp
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"sync/atomic"
 	"time"
 )
@@ -73,17 +71,14 @@ func newUDPSocket(s *Server, conn *net.UDPConn) (*udpSocket, error) {
 func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
 
 // serve reads datagrams until the socket is closed.
-func (u *udpSocket) serve(ctx context.Context) error {
+func (u *udpSocket) serve() error {
 	buffer, scratch, oob := make([]byte, 65536), make([]byte, 0, 2*maxDatagram), make([]byte, oobSize)
 	for {
 		n, oobn, _, remote, err := u.conn.ReadMsgUDPAddrPort(buffer, oob)
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
 		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				return nil
-			}
 			return fmt.Errorf("read %s: %w", u.local, err)
 		}
 		local := u.local

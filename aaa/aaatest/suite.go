@@ -105,7 +105,7 @@ func (s Suite) testMechanism(t *testing.T, backend aaa.Authenticator, m aaa.Mech
 			t.Errorf("%v: rspauth %q", login.Credential, got.ResponseAuth)
 		}
 	}
-	s.refused(t, backend, Login(m, "alice", s.Realm, "wrong password"), aaa.ErrRejected)
+	s.refused(t, backend, Login(m, "alice", s.Realm, "not this one"), aaa.ErrRejected)
 	s.refused(t, backend, Login(m, "alice", s.Realm, suitePassword+" "), aaa.ErrRejected)
 	s.refused(t, backend, Login(m, "ALICE", s.Realm, suitePassword), s.Unknown)
 	s.refused(t, backend, Login(m, "nobody", s.Realm, suitePassword), s.Unknown)

@@ -66,6 +66,9 @@ func ValidName(name string) error {
 		return fmt.Errorf("%w: the name %q is not UTF-8", ErrInvalid, name)
 	}
 	for _, r := range name {
+		if r > ' ' && r <= '~' {
+			continue // all of ASCII that can be seen
+		}
 		if !unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.P, unicode.S) || r == utf8.RuneError {
 			return fmt.Errorf("%w: the name %q holds %U; letters, digits, punctuation and symbols are expected", ErrInvalid, name, r)
 		}

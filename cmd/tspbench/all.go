@@ -64,5 +64,8 @@ func lifetime(ctx context.Context, o restartOptions, r *report) (err error) {
 	if err := d.memoryFigures(before, r); err != nil {
 		return err
 	}
-	return d.restartAll(ctx, o, sessions, r)
+	if err := d.restartAll(ctx, o, sessions, r); err != nil {
+		return err
+	}
+	return d.restartedFigures(before, r)
 }

@@ -49,16 +49,32 @@ func memory(ctx context.Context, o loginOptions, r *report) (err error) {
 	return d.memoryFigures(before, r)
 }
 
-// memoryFigures reports what the daemon grew by since before.
+// memoryFigures reports what the daemon grew by since before, right after the logins: what it still keeps of the
+// dialogues, to answer late repetitions, counts too.
 func (d *daemon) memoryFigures(before uint64, r *report) error {
 	after, err := d.memory()
 	if err != nil {
 		return err
 	}
-	sessions := d.options.sessions
-	each := (float64(after) - float64(before)) / float64(sessions)
-	r.add(fmt.Sprintf("session.bytes.%d", sessions), each, "B/session", sessionGoal)
-	r.add(fmt.Sprintf("daemon.rss_mb.%d", sessions), float64(after)/(1<<20), "MiB", goal{})
-	r.growth.set("session.bytes", sessions, each)
+	each := d.each(before, after)
+	r.add(fmt.Sprintf("session.bytes.%d", d.options.sessions), each, "B/session", sessionGoal)
+	r.add(fmt.Sprintf("daemon.anon_mib.%d", d.options.sessions), float64(after)/(1<<20), "MiB", goal{})
+	r.growth.set("session.bytes", d.options.sessions, each)
 	return nil
+}
+
+// restartedFigures reports the same of a daemon that took the sessions over from the one before: it has had no dialogues.
+func (d *daemon) restartedFigures(before uint64, r *report) error {
+	after, err := d.memory()
+	if err != nil {
+		return err
+	}
+	each := d.each(before, after)
+	r.add(fmt.Sprintf("session.restarted_bytes.%d", d.options.sessions), each, "B/session", sessionGoal)
+	r.growth.set("session.restarted_bytes", d.options.sessions, each)
+	return nil
+}
+
+func (d *daemon) each(before, after uint64) float64 {
+	return (float64(after) - float64(before)) / float64(d.options.sessions)
 }

@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"ddtb/cmd/tspbench/pktgen"
 	"ddtb/provision/datapath"
@@ -23,6 +25,22 @@ type packetsOptions struct {
 	cpu        int
 	encap      string
 	fromPrefix bool
+}
+
+// most is the largest number of tunnels: 128 octets of kernel memory each.
+const most = 1 << 22
+
+func (o packetsOptions) validate() error {
+	if len(o.tunnels) == 0 || slices.Min(o.tunnels) < 1 || slices.Max(o.tunnels) > most {
+		return fmt.Errorf("tunnels: want numbers from 1 to %d", most)
+	}
+	if o.encap != datapath.V6UDPV4.String() && o.encap != datapath.V6V4.String() {
+		return fmt.Errorf("encap %q: want %s or %s", o.encap, datapath.V6UDPV4, datapath.V6V4)
+	}
+	if o.repeat < 1 || o.duration <= 0 {
+		return errors.New("repeat and duration: want more than 0")
+	}
+	return nil
 }
 
 func packetsCommand() *cobra.Command {
@@ -50,6 +68,9 @@ includes the generator's, about 100 ns. vs_plain and vs_vxlan are how many times
 //
 // Each path ends in the sink that costs it least, as a network card would: an XDP frame is dropped by XDP, an skb by tc.
 func packets(ctx context.Context, o packetsOptions, r *report) (err error) {
+	if err := o.validate(); err != nil {
+		return err
+	}
 	run := &packetsRun{options: o, report: r}
 	defer func() { err = errors.Join(err, run.close()) }()
 	if err := run.setup(ctx); err != nil {
@@ -97,14 +118,9 @@ func (p *packetsRun) close() error {
 func (p *packetsRun) setup(ctx context.Context) error {
 	p.report.progress("packets: plain forwarding and VXLAN")
 	if err := p.baseline(); err != nil {
-		return fmt.Errorf("baseline: %w", err)
+		return fmt.Errorf("plain forwarding and VXLAN: %w", err)
 	}
-	for _, kind := range []string{fixedHop, fibLookup} {
-		if err := p.driver(ctx, kind); err != nil {
-			return fmt.Errorf("%s: %w", kind, err)
-		}
-	}
-	return nil
+	return p.drivers(ctx)
 }
 
 func (p *packetsRun) site() (*site, error) {
@@ -144,30 +160,39 @@ func (p *packetsRun) baseline() error {
 	)
 }
 
-// driver makes a site with the driver and its tunnels, and a lane for each number of tunnels and direction.
-func (p *packetsRun) driver(ctx context.Context, kind string) error {
-	s, err := p.site()
-	if err != nil {
-		return err
-	}
+// drivers makes a site for each way of finding the next hop, with the driver, all tunnels, and a lane for each number of
+// tunnels and direction.
+func (p *packetsRun) drivers(ctx context.Context) error {
 	encap := datapath.V6UDPV4
 	if p.options.encap == datapath.V6V4.String() {
 		encap = datapath.V6V4
 	}
+	all := slices.Max(p.options.tunnels)
+	start := time.Now()
+	filling, inner := errgroup.WithContext(ctx)
+	for _, kind := range []string{fixedHop, fibLookup} {
+		s, err := p.site()
+		if err != nil {
+			return errors.Join(err, filling.Wait())
+		}
+		driver, err := openDriver(ctx, s, kind, int(all))
+		if err != nil {
+			return errors.Join(fmt.Errorf("%s: %w", kind, err), filling.Wait())
+		}
+		p.undo = append(p.undo, driver.Close)
+		filling.Go(func() error { return p.fill(inner, driver, encap, uint32(all)) })
+		if err := p.driverLanes(s, kind, encap); err != nil {
+			return errors.Join(fmt.Errorf("%s: %w", kind, err), filling.Wait())
+		}
+	}
+	err := filling.Wait()
+	p.report.progress("packets: twice %d tunnels set in %v", all, time.Since(start).Round(time.Millisecond))
+	return err
+}
+
+func (p *packetsRun) driverLanes(s *site, kind string, encap datapath.Encap) error {
 	up, down, err := p.sinks(s, pktgen.SinkXDP, markTunnel(encap))
 	if err != nil {
-		return err
-	}
-	most := uint(1)
-	for _, n := range p.options.tunnels {
-		most = max(most, n)
-	}
-	driver, err := openDriver(ctx, s, kind, int(most))
-	if err != nil {
-		return err
-	}
-	p.undo = append(p.undo, driver.Close)
-	if err := p.fill(ctx, driver, encap, uint32(most)); err != nil {
 		return err
 	}
 	for _, n := range p.options.tunnels {
@@ -181,10 +206,9 @@ func (p *packetsRun) driver(ctx context.Context, kind string) error {
 	return nil
 }
 
-// fill sets the tunnels and reports how fast that went.
+// fill sets n tunnels.
 func (p *packetsRun) fill(ctx context.Context, driver datapath.Datapath, encap datapath.Encap, n uint32) error {
 	const batch = 8192
-	start := time.Now()
 	tunnels := make([]datapath.Tunnel, 0, batch)
 	for at := uint32(0); at < n; at += batch {
 		tunnels = tunnels[:0]
@@ -195,7 +219,6 @@ func (p *packetsRun) fill(ctx context.Context, driver datapath.Datapath, encap d
 			return fmt.Errorf("set %d tunnels: %w", n, err)
 		}
 	}
-	p.report.progress("packets: %d tunnels set in %v", n, time.Since(start).Round(time.Millisecond))
 	return nil
 }
 

@@ -115,6 +115,8 @@ func TestCommands(t *testing.T) {
 		{"login", "--server", "127.0.0.1:x", "--user", "a", "--password-file", "/dev/null"},
 		{"login", "--server", "127.0.0.1", "--user", "a", "--password-file", "/dev/null", "--rate", "0"},
 		{"packets", "--tunnels", "none"},
+		{"packets", "--tunnels", "0"},
+		{"packets", "--encap", "gre"},
 		{"everything"},
 	} {
 		command := root()

@@ -43,10 +43,7 @@ func (s *site) subscriber(outer netip.AddrPort, endpoint netip.Addr, mtu int) (*
 			return nil, fmt.Errorf("bring up %s: %w", name, err)
 		}
 	}
-	off := map[lab.Feature]bool{lab.TxChecksum: false, lab.TSO: false}
-	if s.wiring == veth {
-		off[lab.GSO] = false // clients send datagrams; without a wire between, nobody else would make some of one large packet
-	}
+	off := map[lab.Feature]bool{lab.TxChecksum: false, lab.TSO: false, lab.GSO: false}
 	if err := s.client.Offload(subscriberDevice, off); err != nil {
 		return nil, err
 	}
@@ -56,7 +53,13 @@ func (s *site) subscriber(outer netip.AddrPort, endpoint netip.Addr, mtu int) (*
 	); err != nil {
 		return nil, err
 	}
-	device, err := s.client.Index(subscriberDevice)
+	// A large packet is cut at the next device that cannot send it as it is. On a wire that is the uplink, which finds it
+	// encapsulated; where no wire is, it has to be cut before, since clients send datagrams of one packet each.
+	hook, ingress := subscriberDevice, false
+	if s.wiring == veth {
+		hook, ingress = subscriberPeer, true
+	}
+	device, err := s.client.Index(hook)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +70,7 @@ func (s *site) subscriber(outer netip.AddrPort, endpoint netip.Addr, mtu int) (*
 	var client *pktgen.Client
 	err = s.client.Do(func() (err error) {
 		client, err = pktgen.NewClient(pktgen.ClientConfig{
-			Device: device, Uplink: uplink, MAC: clientMAC, Gateway: uplinkMAC,
+			Device: device, Ingress: ingress, Uplink: uplink, MAC: clientMAC, Gateway: uplinkMAC,
 			Local: outer, Server: netip.AddrPortFrom(server4.Addr(), tspPort),
 		})
 		return err
@@ -97,7 +100,8 @@ func (s *site) vxlanSource() error {
 // tunnelSite is a site with the driver, one tunnel and the subscriber's end of it.
 type tunnelSite struct {
 	*site
-	undo []func() error
+	undo   []func() error
+	driver datapath.Datapath
 }
 
 // newTunnelSite makes one, with a fixed next hop.
@@ -117,6 +121,7 @@ func newTunnelSite(ctx context.Context, w wiring) (_ *tunnelSite, err error) {
 		return nil, err
 	}
 	t.undo = append(t.undo, driver.Close)
+	t.driver = driver
 	tunnel := tunnelAt(datapath.V6UDPV4, 0)
 	if err := driver.Set(ctx, tunnel); err != nil {
 		return nil, fmt.Errorf("set tunnel: %w", err)

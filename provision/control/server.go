@@ -70,8 +70,7 @@ func NewServer(deps Deps) *Server {
 // Listen opens the socket at path, with mode 0660. A socket that nobody answers at any more is replaced.
 func Listen(path string) (net.Listener, error) {
 	if conn, err := net.Dial("unix", path); err == nil {
-		conn.Close()
-		return nil, fmt.Errorf("control socket %s: another process serves it", path)
+		return nil, errors.Join(fmt.Errorf("control socket %s: another process serves it", path), conn.Close())
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
 		if err := os.Remove(path); err != nil {
@@ -102,11 +101,14 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	close(s.closing)
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
 	defer cancel()
-	if s.http.Shutdown(stop) != nil {
-		s.http.Close() // who still reads has had his time
+	err := s.http.Shutdown(stop)
+	if err != nil { // who still reads has had his time
+		err = s.http.Close()
 	}
-	<-failed
-	return nil
+	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
 }
 
 func (s *Server) routes() http.Handler {

@@ -90,7 +90,11 @@ func (w *world) serve(deps Deps) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	w.Cleanup(func() { os.RemoveAll(folder) })
+	w.Cleanup(func() {
+		if err := os.RemoveAll(folder); err != nil {
+			w.Error(err)
+		}
+	})
 	w.socket = filepath.Join(folder, "socket")
 	listener, err := Listen(w.socket)
 	if err != nil {

@@ -60,13 +60,17 @@ func (s *Server) Stop() { s.stop() }
 // listen opens a UDP socket and a TCP listener on the same free port.
 func listen(tb testing.TB, address string) (*net.UDPConn, net.Listener) {
 	tb.Helper()
+	family := ""
+	if addr, err := netip.ParseAddr(address); err == nil && addr.Is4() {
+		family = "4" // else 0.0.0.0 would be both
+	}
 	for range 100 {
-		tcp, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+		tcp, err := net.Listen("tcp"+family, net.JoinHostPort(address, "0"))
 		if err != nil {
 			tb.Fatal(err)
 		}
 		at := tcp.Addr().(*net.TCPAddr)
-		udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: at.IP, Port: at.Port, Zone: at.Zone})
+		udp, err := net.ListenUDP("udp"+family, &net.UDPAddr{IP: at.IP, Port: at.Port, Zone: at.Zone})
 		if err == nil {
 			return udp, tcp
 		}

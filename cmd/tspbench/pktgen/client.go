@@ -14,8 +14,9 @@ import (
 
 // ClientConfig is a subscriber's end of a v6udpv4 tunnel (RFC 5572 section 4.5.2).
 type ClientConfig struct {
-	Device  int // ifindex of a virtual Ethernet device: what goes out there goes into the tunnel
-	Uplink  int // ifindex on which the tunnel's packets leave and arrive
+	Device  int  // ifindex of a virtual Ethernet device: what goes out there goes into the tunnel
+	Ingress bool // Device is the far end of a veth pair: what comes in there goes into the tunnel, segmented
+	Uplink  int  // ifindex on which the tunnel's packets leave and arrive
 	Local   netip.AddrPort
 	Server  netip.AddrPort
 	MAC     net.HardwareAddr // of the uplink
@@ -39,12 +40,16 @@ func NewClient(config ClientConfig) (*Client, error) {
 		"client_mac":         hardware(config.MAC),
 		"client_gateway_mac": hardware(config.Gateway),
 	}
+	into := ebpf.AttachTCXEgress
+	if config.Ingress {
+		into = ebpf.AttachTCXIngress
+	}
 	hooks := [2]struct {
 		program string
 		device  int
 		at      ebpf.AttachType
 	}{
-		{"client_out", config.Device, ebpf.AttachTCXEgress},
+		{"client_out", config.Device, into},
 		{"client_in", config.Uplink, ebpf.AttachTCXIngress},
 	}
 	client := &Client{}

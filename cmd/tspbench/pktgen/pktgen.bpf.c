@@ -9,8 +9,8 @@
  *           recycled, so whatever the datapath did to the last frame is still there) and redirects it to a device
  * sink_xdp  counts and drops what leaves a datapath as an XDP frame
  * sink_tc   counts and drops what leaves it as an skb
- * client_out, client_in   v6udpv4 for one tunnel: encapsulate on the egress of a virtual Ethernet device, decapsulate
- *           on the ingress of the uplink. So a measurement of the server is not one of a userspace client.
+ * client_out, client_in   v6udpv4 for one tunnel: encapsulate at a virtual Ethernet device, decapsulate on the ingress
+ *           of the uplink. So a measurement of the server is not one of a userspace client.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"ddtb/aaa"
+	"ddtb/provision/lease"
+)
+
+// extendLeases moves the end of leases that are half over.
+func (b *Broker) extendLeases(ctx context.Context, s *settings, entries []*entry) error {
+	for batch := range slices.Chunk(entries, extendBatch) {
+		holders := make([]lease.Holder, len(batch))
+		for i, e := range batch {
+			holders[i] = e.holder()
+		}
+		lost, err := b.extend(ctx, s, batch, holders)
+		if err = errors.Join(err, b.endLost(ctx, lost)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// markStarted lets the leases of sessions that started lately tell so. Their subscribers are locked meanwhile, so that no
+// later mark is written over.
+func (b *Broker) markStarted(ctx context.Context) error {
+	s := b.settings.Load()
+	b.mu.Lock()
+	fresh := b.fresh
+	b.fresh = nil
+	b.mu.Unlock()
+	var left []*entry
+	var errs []error
+	for batch := range slices.Chunk(fresh, extendBatch) {
+		locked, busy := b.lockAll(batch)
+		left = append(left, busy...)
+		entries, holders := b.startedHolders(locked)
+		lost, err := b.extend(ctx, s, entries, holders)
+		for _, e := range locked {
+			b.locks.unlock(e.lockKey())
+		}
+		if err != nil {
+			left, errs = append(left, locked...), append(errs, err)
+		}
+		errs = append(errs, b.endLost(ctx, lost))
+	}
+	b.mu.Lock()
+	b.fresh = append(b.fresh, left...)
+	b.mu.Unlock()
+	return errors.Join(errs...)
+}
+
+// lockAll locks the subscribers of entries that nobody works on just now.
+func (b *Broker) lockAll(entries []*entry) (locked, busy []*entry) {
+	for _, e := range entries {
+		if b.locks.tryLock(e.lockKey()) {
+			locked = append(locked, e)
+		} else {
+			busy = append(busy, e)
+		}
+	}
+	return locked, busy
+}
+
+func (b *Broker) startedHolders(locked []*entry) (entries []*entry, holders []lease.Holder) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range locked {
+		if e.state == Active {
+			entries = append(entries, e)
+			holders = append(holders, holderOf(e, memo{phase: phaseActive, entry: e}))
+		}
+	}
+	return entries, holders
+}
+
+// extend extends leases and gives the sessions whose lease is somebody else's by now.
+func (b *Broker) extend(ctx context.Context, s *settings, entries []*entry, holders []lease.Holder) ([]*entry, error) {
+	if len(holders) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := detach(ctx)
+	defer cancel()
+	end := uint32(b.clock().Add(s.LeaseTTL).Unix())
+	lost, err := b.store.Extend(ctx, s.LeaseTTL, holders...)
+	if err != nil {
+		return nil, fmt.Errorf("extend %d leases: %w", len(holders), err)
+	}
+	gone := make(map[string]bool, len(lost))
+	for _, h := range lost {
+		gone[h.Session] = true
+	}
+	var over []*entry
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, e := range entries {
+		if gone[holders[i].Session] {
+			over = append(over, e)
+		} else {
+			e.leaseEnd = end
+		}
+	}
+	return over, nil
+}
+
+// endLost ends sessions that lost their lease to a login at another server.
+func (b *Broker) endLost(ctx context.Context, entries []*entry) error {
+	return b.each(ctx, entries, b.endBy(aaa.CausePortPreempted))
+}
