@@ -208,3 +208,24 @@ base = %q
 		t.Errorf("%v; the service account's password is shown", err)
 	}
 }
+
+func TestCheckLogin(t *testing.T) {
+	server := radiustest.Start(t, radiusUsers)
+	s := radiusSite(t, server)
+	s.write(t)
+	c, err := load(s.file(), loopback())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for password, bad := range map[string]bool{"wonderland": false, "guess": true} {
+		findings, err := checkLogin(t.Context(), c, "alice", password)
+		if err != nil || len(findings) != 2 {
+			t.Fatalf("%v, %v: want a finding for each of DIGEST-MD5 and PLAIN", findings, err)
+		}
+		for _, f := range findings {
+			if f.bad != bad || strings.Contains(f.detail, "2001:db8:7777::/48") == bad {
+				t.Errorf("%+v, want bad %v", f, bad)
+			}
+		}
+	}
+}
