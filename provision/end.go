@@ -16,8 +16,11 @@ import (
 )
 
 // Release ends a session, offered or active. When it returns nil the tunnel is gone and the Stop record is safe.
-// ErrNotFound if there is none; after any other error the sweep does what is left.
+// ErrNotFound if there is none; after any other error the sweep does what is left. ErrBusy before Recover has come through.
 func (b *Broker) Release(ctx context.Context, id string, cause aaa.Cause) error {
+	if !b.ready.Load() {
+		return fmt.Errorf("release %q: not serving yet: %w", id, ErrBusy)
+	}
 	e := b.lookup(id)
 	if e == nil {
 		return fmt.Errorf("release %q: %w", id, ErrNotFound)

@@ -168,6 +168,10 @@ func TestNothingIsOfferedBeforeRecover(t *testing.T) {
 	}
 	_, err = b.Offer(t.Context(), request("alice", client(1, 1)))
 	fails(t, err, ErrBusy)
+	fails(t, b.Release(t.Context(), sid{}.String(), aaa.CauseAdminReset), ErrBusy)
+	if b.Status().Ready {
+		t.Error("it says it is ready")
+	}
 }
 
 func TestRecoverCanBeTriedAgain(t *testing.T) {

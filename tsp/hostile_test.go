@@ -63,7 +63,7 @@ func TestAmplification(t *testing.T) {
 				"AUTHENTICATE ", "AUTHENTICATE X", "AUTHENTICATE PLAIN", "AUTHENTICATE PLAIN\r\n\x00", "AUTHENTICATE DIGEST-MD5", "AUTHENTICATE DIGEST-MD5\r\n", "AUTHENTICATE DIGEST-MD5\r\n\x00",
 				"AUTHENTICATE CRAM-MD5", "AUTHENTICATE CRAM-MD5\r\n", create("v6udpv4", "192.0.2.2"), frame(accept), "Content-length: 1\r\n", "200 Success\r\n", "300 x\r\n", "CAPABILITY TUNNEL=V6V4\r\n"} {
 				w := dial(t, "udp", server.Addr) // nobody before
-				for _, datagram := range []string{"\xf0\x00\x00\xf0\x00\x00\x00\x01" + request, "\xf0\x00\x00\xf0\x00\x00\x00\x02" + request, "\xf0\x00\x00\xf1\x00\x00\x00\x03"} {
+				for _, datagram := range []string{"\xf0\x00\x00\xf0\x00\x00\x00\x01" + request, "\xf0\x00\x00\xf0\x00\x00\x00\x02" + request, "\xf0\x00\x00\xf0\x00\x00\x00\x03", "\xf0\x00\x00\xf1\x00\x00\x00\x04"} {
 					for _, answer := range w.answers(datagram) {
 						answered[request] = true
 						if size, most := len(answer)+28, 3*(len(datagram)+28); size > most {
@@ -115,21 +115,29 @@ func TestTableIsBounded(t *testing.T) {
 	server, backend := serve(t, tsp.ServerConfig{Metrics: metrics, Limits: tsp.Limits{Dialogues: 8}})
 	inside := dial(t, "udp", server.Addr)
 	inside.login()
+	framed(t, inside.ask(create("v6udpv4", "192.0.2.2")))
+	named := dial(t, "udp", server.Addr)
+	named.ask("AUTHENTICATE PLAIN\r\n")
+	named.expect("\x00alice\x00s3cret pw\r\n", success)
 	first := dial(t, "udp", server.Addr)
 	first.expect("AUTHENTICATE PLAIN\r\n", "")
 	for range 100 {
 		dial(t, "udp", server.Addr).expect("AUTHENTICATE PLAIN\r\n", "")
 	}
-	if n := metrics.value(t, `ddtb_tsp_dialogues{network="udp",state="login"}`); n != 7 {
-		t.Errorf("%v strangers, want 7", n)
+	if n := metrics.value(t, `ddtb_tsp_dialogues{network="udp",state="login"}`); n != 6 {
+		t.Errorf("%v strangers, want 6", n)
 	}
 	first.silence(func() { first.send(first.sequence+1, 1, "\x00alice\x00s3cret pw\r\n") }) // forgotten
-	framed(t, inside.ask(create("v6udpv4", "192.0.2.2")))
+	for range 10 {                                                                          // anybody can be anonymous
+		dial(t, "udp", server.Addr).login()
+	}
 	inside.expect(frame(accept), frame(success))
-	if len(backend.Tunnels()) != 1 {
+	framed(t, named.ask(create("v6udpv4", "192.0.2.2")))
+	named.expect(frame(accept), frame(success))
+	if len(backend.Tunnels()) != 2 {
 		t.Error("no tunnel")
 	}
-	if n := metrics.value(t, `ddtb_tsp_evicted_total`); n != 94 {
+	if n := metrics.value(t, `ddtb_tsp_evicted_total`); n != 105 {
 		t.Errorf("%v evicted", n)
 	}
 }

@@ -12,8 +12,8 @@ type standing uint8
 
 const (
 	over     standing = iota // answered to the end; kept only to answer retransmissions
-	stranger                 // has named a mechanism or opened a connection, no more
-	known                    // its credential was collected: the Backend works for it
+	stranger                 // has named a mechanism or opened a connection, no more; or is anonymous and without an offer
+	known                    // the Backend works for it or knows it
 	standings
 )
 
@@ -31,7 +31,7 @@ type entry struct {
 type evictee interface{ evicted() }
 
 // table bounds how many dialogues there are, in all and from one source. When it is full, the oldest that is over makes room, else the
-// oldest stranger, never one that is known: so strangers cannot drive out who is logging in. Entries of one standing live equally
+// oldest stranger, never one that is known: so strangers cannot drive out those who log in. Entries of one standing live equally
 // long, which keeps each list ordered by expiry.
 type table struct {
 	mu        sync.Mutex // guards all below, the entries in it, and what else its user puts under it

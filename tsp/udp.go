@@ -142,8 +142,12 @@ func (s *udpServer) datagram(u *udpSocket, local, remote netip.AddrPort, b, scra
 	if !ok {
 		return s.proceed(endpointsOf(local, remote), h, data, answer, now)
 	}
-	answer = s.authenticate(u, peer, mechanism, h, answer, now)
-	if len(answer) > headerLen+room(len(b)) {
+	return s.fitDatagram(s.authenticate(u, peer, mechanism, h, answer, now), len(b))
+}
+
+// fitDatagram drops an answer that is too large for a stranger's datagram of size octets.
+func (s *udpServer) fitDatagram(answer []byte, size int) []byte {
+	if len(answer) > headerLen+room(size) {
 		s.metrics.drops.size.Inc()
 		return nil
 	}

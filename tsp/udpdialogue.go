@@ -153,6 +153,8 @@ func (s *udpServer) proceed(key endpoints, h header, data, answer []byte, now ti
 	case d == nil:
 		s.metrics.drops.unknown.Inc()
 		return nil
+	case h.sequence == d.last.sequence && d.standing == stranger: // a copy may be shorter than what was answered first
+		return s.fitDatagram(s.again(d, h, answer), headerLen+len(data))
 	case h.sequence == d.last.sequence:
 		return s.again(d, h, answer)
 	case !older(d.last.sequence, h.sequence):
@@ -274,9 +276,13 @@ func (s *udpServer) answer(d *udpDialogue, message []byte) {
 	d.working = false
 	d.answer, d.pending = parts[0], parts[1:]
 	gone := d.gone
-	if !gone && d.phase == phaseOver {
+	switch {
+	case gone:
+	case d.phase == phaseOver:
 		s.table.move(&d.entry, over, s.now())
 		d.session = nil
+	case d.mechanism == sasl.Anonymous && !d.offered: // anybody, perhaps under a forged address
+		s.table.move(&d.entry, stranger, s.now())
 	}
 	datagram := append(d.last.append(make([]byte, 0, headerLen+len(d.answer))), d.answer...)
 	s.table.mu.Unlock()

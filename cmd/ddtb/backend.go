@@ -23,6 +23,12 @@ type broker interface {
 	Activate(ctx context.Context, id string) error
 	Reject(ctx context.Context, id string) error
 	Release(ctx context.Context, id string, cause aaa.Cause) error
+	finder
+}
+
+// finder finds tunnels in force.
+type finder interface {
+	At(encap datapath.Encap, client, local netip.AddrPort) (provision.Session, bool)
 	Owned(name string) []provision.Session
 }
 
@@ -251,20 +257,34 @@ func (s *session) Info(context.Context) (tsp.Offer, error) {
 	return s.tell(tunnel, true), nil
 }
 
-// own finds the tunnel that a subscriber speaks of: the one of this outer address, or the only one he has. One who is
-// anonymous is not known to have any.
+// own finds the tunnel that a subscriber speaks of: the one to the outer address he speaks from, else the only one he
+// has. Who is anonymous is known by that address alone. The RFC has no code for "there is none": it is a request that
+// makes no sense.
 func (s *session) own() (provision.Session, error) {
+	for _, encap := range []datapath.Encap{datapath.V6UDPV4, datapath.V6V4} {
+		if encap == datapath.V6UDPV4 && s.peer.Network != "udp" {
+			continue // the port is that of a connection
+		}
+		if t, found := s.broker.At(encap, s.peer.Remote, s.peer.Local); found && s.owns(t) {
+			return t, nil
+		}
+	}
 	var tunnels []provision.Session
 	if !s.subscriber.Anonymous {
 		tunnels = s.broker.Owned(s.subscriber.Name)
 	}
-	for _, t := range tunnels {
-		if t.Client.Addr() == s.peer.Remote.Addr() && (t.Encap == datapath.V6V4 || t.Client == s.peer.Remote) {
-			return t, nil
+	if len(tunnels) != 1 {
+		return provision.Session{}, &tsp.StatusError{
+			Code: tsp.StatusBadRequest, Err: fmt.Errorf("%q has %d tunnels, none to %s", s.subscriber.Name, len(tunnels), s.peer.Remote),
 		}
 	}
-	if len(tunnels) != 1 {
-		return provision.Session{}, status(fmt.Errorf("%q has %d tunnels, none to %s", s.subscriber.Name, len(tunnels), s.peer.Remote))
-	}
 	return tunnels[0], nil
+}
+
+// owns reports whether a tunnel is the subscriber's.
+func (s *session) owns(t provision.Session) bool {
+	if s.subscriber.Anonymous || t.Subscriber.Anonymous {
+		return s.subscriber.Anonymous && t.Subscriber.Anonymous
+	}
+	return s.subscriber.Name == t.Subscriber.Name
 }

@@ -51,6 +51,16 @@ func (f *fakeBroker) Release(_ context.Context, id string, cause aaa.Cause) erro
 	return f.call("release", id+" "+cause.String())
 }
 
+func (f *fakeBroker) At(encap datapath.Encap, client, local netip.AddrPort) (provision.Session, bool) {
+	for _, s := range f.owned {
+		same := s.Client == client || encap == datapath.V6V4 && s.Client.Addr() == client.Addr()
+		if s.Encap == encap && same && s.Local.Addr() == local.Addr() {
+			return s, true
+		}
+	}
+	return provision.Session{}, false
+}
+
 func (f *fakeBroker) Owned(string) []provision.Session { return f.owned }
 
 func (f *fakeBroker) call(what, id string) error {
@@ -190,15 +200,15 @@ func wantCode(t *testing.T, err error, code tsp.Code) {
 	}
 }
 
-// newSession is a dialogue of alice, who may be anonymous.
-func newSession(broker broker, anonymous bool) *session {
+// newSession is a dialogue of alice.
+func newSession(broker broker) *session {
 	b := newBackend(aaatest.NewFake("ddtb"), broker, testPolicy)
-	return &session{backend: b, peer: testPeer, subscriber: aaa.Subscriber{Name: "alice", Anonymous: anonymous}}
+	return &session{backend: b, peer: testPeer, subscriber: aaa.Subscriber{Name: "alice"}}
 }
 
 func TestBackendCreate(t *testing.T) {
 	fake := &fakeBroker{}
-	s := newSession(fake, false)
+	s := newSession(fake)
 	offer, err := s.Create(t.Context(), tsp.Request{Type: tsp.V6UDPV4, Router: true, PrefixLen: 56, Keepalive: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
@@ -239,14 +249,14 @@ func TestBackendCreate(t *testing.T) {
 }
 
 func TestBackendCreateErrors(t *testing.T) {
-	if _, err := newSession(&fakeBroker{err: provision.ErrPrefixLength}, false).Create(t.Context(), tsp.Request{Type: tsp.V6V4}); err == nil {
+	if _, err := newSession(&fakeBroker{err: provision.ErrPrefixLength}).Create(t.Context(), tsp.Request{Type: tsp.V6V4}); err == nil {
 		t.Error("no error")
 	} else {
 		wantCode(t, err, 507)
 	}
-	_, err := newSession(&fakeBroker{}, false).Create(t.Context(), tsp.Request{Type: tsp.V4V6})
+	_, err := newSession(&fakeBroker{}).Create(t.Context(), tsp.Request{Type: tsp.V4V6})
 	wantCode(t, err, 303)
-	offer, err := newSession(&fakeBroker{}, false).Create(t.Context(), tsp.Request{Type: tsp.V6V4})
+	offer, err := newSession(&fakeBroker{}).Create(t.Context(), tsp.Request{Type: tsp.V6V4})
 	if err != nil || offer.Keepalive != 0 {
 		t.Errorf("keepalive %v told to a client that asked for none (%v)", offer.Keepalive, err)
 	}
@@ -254,34 +264,42 @@ func TestBackendCreateErrors(t *testing.T) {
 
 // TestBackendOwn: delete and info are about the tunnel of the client that asks, or the only one, never another's.
 func TestBackendOwn(t *testing.T) {
-	tunnel := func(id string, encap datapath.Encap, client string) provision.Session {
-		return provision.Session{ID: id, Encap: encap, Client: netip.MustParseAddrPort(client), Local: testPeer.Local}
+	guest := aaa.Subscriber{Anonymous: true}
+	tunnel := func(id string, encap datapath.Encap, client string, of aaa.Subscriber) provision.Session {
+		return provision.Session{ID: id, Encap: encap, Client: netip.MustParseAddrPort(client), Local: testPeer.Local, Subscriber: of}
 	}
-	elsewhere := tunnel("elsewhere", datapath.V6UDPV4, "198.51.100.10:40000")
-	neighbour := tunnel("neighbour", datapath.V6UDPV4, "198.51.100.9:40001")
-	here := tunnel("here", datapath.V6UDPV4, "198.51.100.9:40000")
-	direct := tunnel("direct", datapath.V6V4, "198.51.100.9:0")
+	alice := aaa.Subscriber{Name: "alice"}
+	elsewhere := tunnel("elsewhere", datapath.V6UDPV4, "198.51.100.10:40000", alice)
+	neighbour := tunnel("neighbour", datapath.V6UDPV4, "198.51.100.9:40001", alice)
+	here := tunnel("here", datapath.V6UDPV4, "198.51.100.9:40000", alice)
+	direct := tunnel("direct", datapath.V6V4, "198.51.100.9:0", alice)
+	guestHere := tunnel("guest", datapath.V6UDPV4, "198.51.100.9:40000", guest)
 	for _, test := range []struct {
-		name      string
-		owned     []provision.Session
-		anonymous bool
-		want      string // "": 310
+		name    string
+		owned   []provision.Session
+		as      aaa.Subscriber
+		network string
+		want    string // "": 500
 	}{
-		{"none", nil, false, ""},
-		{"the only one", []provision.Session{elsewhere}, false, "elsewhere"},
-		{"the one from here", []provision.Session{elsewhere, here}, false, "here"},
-		{"protocol 41 from here", []provision.Session{elsewhere, direct}, false, "direct"},
-		{"none from here", []provision.Session{elsewhere, neighbour}, false, ""},
-		{"anonymous", []provision.Session{here}, true, ""},
+		{"none", nil, alice, "udp", ""},
+		{"the only one", []provision.Session{elsewhere}, alice, "udp", "elsewhere"},
+		{"the one from here", []provision.Session{elsewhere, here}, alice, "udp", "here"},
+		{"not by the port of a connection", []provision.Session{elsewhere, here}, alice, "tcp", ""},
+		{"protocol 41 from here", []provision.Session{elsewhere, direct}, alice, "tcp", "direct"},
+		{"none from here", []provision.Session{elsewhere, neighbour}, alice, "udp", ""},
+		{"a guest's own", []provision.Session{guestHere}, guest, "udp", "guest"},
+		{"a guest, who asks for a subscriber's", []provision.Session{here}, guest, "udp", ""},
+		{"a guest from another port", []provision.Session{tunnel("other", datapath.V6UDPV4, "198.51.100.9:40001", guest)}, guest, "udp", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			fake := &fakeBroker{owned: test.owned}
-			s := newSession(fake, test.anonymous)
+			s := newSession(fake)
+			s.subscriber, s.peer.Network = test.as, test.network
 			_, infoErr := s.Info(t.Context())
 			deleteErr := s.Delete(t.Context())
 			if test.want == "" {
-				wantCode(t, infoErr, 310)
-				wantCode(t, deleteErr, 310)
+				wantCode(t, infoErr, 500)
+				wantCode(t, deleteErr, 500)
 				return
 			}
 			if want := []string{"release " + test.want + " User-Request"}; infoErr != nil || deleteErr != nil || !slices.Equal(fake.calls, want) {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -80,6 +81,56 @@ func TestDaemonRefuses(t *testing.T) {
 	}
 	if logs := r.logs.String(); strings.Contains(logs, "secret") || strings.Contains(logs, "guess") {
 		t.Errorf("a password stands in the log:\n%s", logs)
+	}
+}
+
+// TestDaemonDelete: a guest's tunnel is found again by the socket it was set up from, and by nothing else.
+func TestDaemonDelete(t *testing.T) {
+	s := newSite(t)
+	s.guests = true
+	r := s.start(t)
+	guest := tsp.Client{Mechanisms: []sasl.Mechanism{sasl.Anonymous}}
+	socket, err := net.Dial("udp", s.server())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	begin := func() *tsp.Conn {
+		conn, err := guest.Start(t.Context(), socket)
+		if err == nil {
+			err = conn.Login(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	conn := begin()
+	offer, err := conn.Create(t.Context(), tsp.Request{Type: tsp.V6UDPV4})
+	if err == nil {
+		err = conn.Accept(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := guest.Dial(t.Context(), "udp", s.server())
+	if err == nil {
+		err = stranger.Login(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	wantCode(t, stranger.Delete(t.Context()), 500)
+	conn = begin()
+	if info, err := conn.Info(t.Context()); err != nil || info.ClientIPv6 != offer.ClientIPv6 {
+		t.Errorf("info: %v, %v; want %v", info.ClientIPv6, err, offer.ClientIPv6)
+	}
+	if err := conn.Delete(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if sessions := r.sessions(t); len(sessions) != 0 {
+		t.Errorf("sessions %+v after delete", sessions)
 	}
 }
 

@@ -32,6 +32,7 @@ type site struct {
 	port    uint16
 	metrics string
 	lines   map[string]string // further lines by section
+	guests  bool              // anonymous logins, from a pool of their own
 }
 
 func newSite(t *testing.T) *site {
@@ -96,6 +97,9 @@ listen = "%s"
 [log]
 level = "info"
 `, s.port, s.dir, s.lines["server"], s.lines["tsp"], s.lines["session"], s.socket(), s.metrics)
+	if s.guests {
+		text += "[[pool]]\nname = \"guests\"\nendpoints = \"2001:db8:f000:2::/112\"\n[anonymous]\nenabled = true\npool = \"guests\"\n"
+	}
 	if err := os.WriteFile(s.file(), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"github.com/spf13/cobra"
 )
@@ -47,25 +46,18 @@ func all(ctx context.Context, p plan, r *report) error {
 }
 
 // lifetime measures logins, memory and restarts of one daemon.
-func lifetime(ctx context.Context, o restartOptions, r *report) (err error) {
-	d, err := newDaemon(ctx, o.daemonOptions, r)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	before, err := d.memory()
-	if err != nil {
-		return err
-	}
-	sessions, err := d.loginAll(ctx, o.loginOptions, r)
-	if err != nil {
-		return err
-	}
-	if err := d.memoryFigures(before, r); err != nil {
-		return err
-	}
-	if err := d.restartAll(ctx, o, sessions, r); err != nil {
-		return err
-	}
-	return d.restartedFigures(before, r)
+func lifetime(ctx context.Context, o restartOptions, r *report) error {
+	return withDaemon(ctx, o.daemonOptions, r, func(d *daemon, before uint64) error {
+		sessions, err := d.loginAll(ctx, o.loginOptions, r)
+		if err != nil {
+			return err
+		}
+		if err := d.memoryFigures(before, r); err != nil {
+			return err
+		}
+		if err := d.restartAll(ctx, o, sessions, r); err != nil {
+			return err
+		}
+		return d.restartedFigures(before, r)
+	})
 }

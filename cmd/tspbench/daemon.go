@@ -71,6 +71,20 @@ func newDaemon(ctx context.Context, o daemonOptions, r *report) (_ *daemon, err 
 	return d, err
 }
 
+// withDaemon starts a daemon, lets run measure it and ends it. before is its memory without sessions.
+func withDaemon(ctx context.Context, o daemonOptions, r *report, run func(d *daemon, before uint64) error) (err error) {
+	d, err := newDaemon(ctx, o, r)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	before, err := d.memory()
+	if err != nil {
+		return err
+	}
+	return run(d, before)
+}
+
 func (d *daemon) socket() string     { return filepath.Join(d.folder, "control.sock") }
 func (d *daemon) configFile() string { return filepath.Join(d.folder, "ddtb.toml") }
 

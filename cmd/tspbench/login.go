@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -62,14 +61,11 @@ const firstLoginPort = 40000
 
 // login starts a daemon and measures complete logins: DIGEST-MD5 over UDP, lease and tunnel set, each by a subscriber of
 // his own from an address of his own. Generator and daemon share the CPUs.
-func login(ctx context.Context, o loginOptions, r *report) (err error) {
-	d, err := newDaemon(ctx, o.daemonOptions, r)
-	if err != nil {
+func login(ctx context.Context, o loginOptions, r *report) error {
+	return withDaemon(ctx, o.daemonOptions, r, func(d *daemon, _ uint64) error {
+		_, err := d.loginAll(ctx, o, r)
 		return err
-	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	_, err = d.loginAll(ctx, o, r)
-	return err
+	})
 }
 
 // loginAll logs every subscriber in and reports how fast that went.
@@ -126,12 +122,10 @@ func reasons(result logins.Result) string {
 
 // wait pauses.
 func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-timer.C:
+	case <-time.After(d):
 		return nil
 	}
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -33,20 +32,13 @@ store and eBPF driver but without the dialogues, which a million of would take m
 
 // memory measures the daemon's memory a session: what it grew by from ready, with the accounts in memory, to every
 // subscriber logged in.
-func memory(ctx context.Context, o loginOptions, r *report) (err error) {
-	d, err := newDaemon(ctx, o.daemonOptions, r)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	before, err := d.memory()
-	if err != nil {
-		return err
-	}
-	if _, err := d.loginAll(ctx, o, r); err != nil {
-		return err
-	}
-	return d.memoryFigures(before, r)
+func memory(ctx context.Context, o loginOptions, r *report) error {
+	return withDaemon(ctx, o.daemonOptions, r, func(d *daemon, before uint64) error {
+		if _, err := d.loginAll(ctx, o, r); err != nil {
+			return err
+		}
+		return d.memoryFigures(before, r)
+	})
 }
 
 // memoryFigures reports what the daemon grew by since before, right after the logins: what it still keeps of the

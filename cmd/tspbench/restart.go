@@ -41,17 +41,14 @@ const flowing = 1024
 
 // restart logs every subscriber in, lets packets flow through some tunnels both ways at a known rate, and restarts the
 // daemon: from SIGTERM to the next one being ready. Packets that are sent and do not arrive are lost.
-func restart(ctx context.Context, o restartOptions, r *report) (err error) {
-	d, err := newDaemon(ctx, o.daemonOptions, r)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	sessions, err := d.loginAll(ctx, o.loginOptions, r)
-	if err != nil {
-		return err
-	}
-	return d.restartAll(ctx, o, sessions, r)
+func restart(ctx context.Context, o restartOptions, r *report) error {
+	return withDaemon(ctx, o.daemonOptions, r, func(d *daemon, _ uint64) error {
+		sessions, err := d.loginAll(ctx, o.loginOptions, r)
+		if err != nil {
+			return err
+		}
+		return d.restartAll(ctx, o, sessions, r)
+	})
 }
 
 // restartAll restarts the daemon under traffic, o.repeat times, and reports the slowest.

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"ddtb/cmd/tspc/config"
 )
@@ -32,7 +31,7 @@ func command(stdout, stderr io.Writer, getenv func(string) string) *cobra.Comman
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := configure(o.file, cmd.Flags(), flags)
+			c, err := configure(o.file, cmd, flags)
 			if err != nil {
 				return fmt.Errorf("%w: %w", errUsage, err)
 			}
@@ -46,7 +45,7 @@ func command(stdout, stderr io.Writer, getenv func(string) string) *cobra.Comman
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: %w", errUsage, err) })
 	root.PersistentFlags().StringVarP(&o.file, "config", "c", config.DefaultFile, "configuration `file`")
-	defineFlags(root.PersistentFlags(), &flags)
+	defineFlags(root, &flags)
 	root.Flags().BoolVar(&o.once, "once", false, "end when the first tunnel is lost, or none is had, instead of trying again")
 	root.Flags().BoolVar(&o.check, "check", false, "check the configuration and end")
 	root.Flags().BoolVar(&o.json, "json", false, "print what happens on standard output, one JSON object a line")
@@ -56,7 +55,8 @@ func command(stdout, stderr io.Writer, getenv func(string) string) *cobra.Comman
 
 // defineFlags defines a flag for each key one may want to override; the password has none, because everybody can read
 // command lines.
-func defineFlags(f *pflag.FlagSet, c *config.Config) {
+func defineFlags(command *cobra.Command, c *config.Config) {
+	f := command.PersistentFlags()
 	f.StringSliceVarP(&c.Server, "server", "s", nil, "tunnel broker, `host[:port]`; several are tried in order")
 	f.StringVarP(&c.User, "user", "u", "", "user `name`; without one the tunnel is anonymous")
 	f.StringVar(&c.PasswordFile, "password-file", "", "`file` with the password in its first line")
@@ -74,54 +74,48 @@ func defineFlags(f *pflag.FlagSet, c *config.Config) {
 	f.IntVar(&c.Router.PrefixLength, "prefix-length", 0, "ask for a prefix of this length")
 }
 
+// overrides takes over, by flag, the value of the key it stands for.
+var overrides = map[string]func(c, flags *config.Config){
+	"server":        func(c, flags *config.Config) { c.Server = flags.Server },
+	"user":          func(c, flags *config.Config) { c.User = flags.User },
+	"password-file": func(c, flags *config.Config) { c.PasswordFile, c.Password = flags.PasswordFile, "" },
+	"mechanism":     func(c, flags *config.Config) { c.Mechanism = flags.Mechanism },
+	"tunnel":        func(c, flags *config.Config) { c.Tunnel = flags.Tunnel },
+	"transport":     func(c, flags *config.Config) { c.Transport = flags.Transport },
+	"keepalive":     func(c, flags *config.Config) { c.Keepalive = flags.Keepalive },
+	"interface":     func(c, flags *config.Config) { c.Interface = flags.Interface },
+	"mtu":           func(c, flags *config.Config) { c.MTU = flags.MTU },
+	"default-route": func(c, flags *config.Config) { c.DefaultRoute = flags.DefaultRoute },
+	"metric":        func(c, flags *config.Config) { c.Metric = flags.Metric },
+	"run-dir":       func(c, flags *config.Config) { c.RunDir = flags.RunDir },
+	"log-level":     func(c, flags *config.Config) { c.LogLevel = flags.LogLevel },
+	"lan":           func(c, flags *config.Config) { c.Router.Enable, c.Router.LAN = true, flags.Router.LAN },
+	"prefix-length": func(c, flags *config.Config) {
+		c.Router.Enable, c.Router.PrefixLength = true, flags.Router.PrefixLength
+	},
+}
+
+// override puts the flags that were given over c.
+func override(c *config.Config, command *cobra.Command, flags *config.Config) {
+	for name, take := range overrides {
+		if command.Flags().Changed(name) {
+			take(c, flags)
+		}
+	}
+}
+
 // configure reads the configuration file and puts the flags that were given over it. The default file may be missing if
 // flags name a server.
-func configure(file string, set *pflag.FlagSet, flags config.Config) (config.Config, error) {
+func configure(file string, command *cobra.Command, flags config.Config) (config.Config, error) {
 	c, err := config.Load(file)
-	if errors.Is(err, fs.ErrNotExist) && !set.Changed("config") && set.Changed("server") {
+	if errors.Is(err, fs.ErrNotExist) && !command.Flags().Changed("config") && command.Flags().Changed("server") {
 		c, err = config.Default(), nil
 	}
 	if err != nil {
 		return c, err
 	}
-	set.Visit(func(f *pflag.Flag) { override(&c, flags, f.Name) })
+	override(&c, command, &flags)
 	return c, c.Validate()
-}
-
-// override takes one flag's value.
-func override(c *config.Config, flags config.Config, name string) {
-	switch name {
-	case "server":
-		c.Server = flags.Server
-	case "user":
-		c.User = flags.User
-	case "password-file":
-		c.PasswordFile, c.Password = flags.PasswordFile, ""
-	case "mechanism":
-		c.Mechanism = flags.Mechanism
-	case "tunnel":
-		c.Tunnel = flags.Tunnel
-	case "transport":
-		c.Transport = flags.Transport
-	case "keepalive":
-		c.Keepalive = flags.Keepalive
-	case "interface":
-		c.Interface = flags.Interface
-	case "mtu":
-		c.MTU = flags.MTU
-	case "default-route":
-		c.DefaultRoute = flags.DefaultRoute
-	case "metric":
-		c.Metric = flags.Metric
-	case "run-dir":
-		c.RunDir = flags.RunDir
-	case "log-level":
-		c.LogLevel = flags.LogLevel
-	case "lan":
-		c.Router.Enable, c.Router.LAN = true, flags.Router.LAN
-	case "prefix-length":
-		c.Router.Enable, c.Router.PrefixLength = true, flags.Router.PrefixLength
-	}
 }
 
 // check says that the configuration is right; that it is was seen before, but for the password.

@@ -11,6 +11,7 @@ import (
 
 	"ddtb/cmd/tspc/config"
 	"ddtb/tsp"
+	"ddtb/tsp/sasl"
 )
 
 // explain says in a subscriber's words what an error means for him. What it does not know it leaves as it is.
@@ -24,6 +25,8 @@ func explain(err error, c config.Config) string {
 		return fmt.Sprintf("no answer (is the name right, and does a firewall let TSP through?): %v", err)
 	case errors.Is(err, tsp.ErrMechanism):
 		return fmt.Sprintf("it offers no way to log in with mechanism %q and the user that are configured: %v", c.Mechanism, err)
+	case errors.Is(err, sasl.ErrProof):
+		return fmt.Sprintf("it does not know your password itself: somebody else may be answering in its place: %v", err)
 	case errors.Is(err, tsp.ErrProtocol):
 		return fmt.Sprintf("it does not speak TSP as it should: %v", err)
 	case errors.As(err, &errno) && errno == unix.ECONNREFUSED:
@@ -34,7 +37,7 @@ func explain(err error, c config.Config) string {
 
 // explainStatus is explain for a reply (RFC 5572 appendix B). The server's own words come last.
 func explainStatus(status *tsp.StatusError, c config.Config) string {
-	text := ""
+	var text string
 	switch status.Code {
 	case tsp.StatusAuthFailed:
 		text = fmt.Sprintf("user or password refused for user %q", c.User)

@@ -206,6 +206,7 @@ type server struct {
 	deaf    bool
 	senders map[netip.AddrPort]int // inner packets by outer source; port 0 is protocol 41
 	inner   map[netip.Addr]int     // inner packets by inner source
+	replies []uint16               // identifiers of echo replies
 }
 
 // serve starts a server at 192.0.2.n.
@@ -296,6 +297,9 @@ func (s *server) answer(remote netip.AddrPort, packet []byte) []byte {
 	defer s.mutex.Unlock()
 	s.senders[remote]++
 	s.inner[netip.AddrFrom16([16]byte(packet[8:24]))]++
+	if packet[6] == unix.IPPROTO_ICMPV6 && packet[40] == 129 {
+		s.replies = append(s.replies, uint16(packet[44])<<8|uint16(packet[45]))
+	}
 	if s.deaf || packet[6] != unix.IPPROTO_ICMPV6 || packet[40] != 128 {
 		return nil
 	}
@@ -328,6 +332,13 @@ func (s *server) seen() (senders []netip.AddrPort, inner []netip.Addr) {
 		inner = append(inner, source)
 	}
 	return senders, inner
+}
+
+// answered gives the identifiers of echo replies so far.
+func (s *server) answered() []uint16 {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return slices.Clone(s.replies)
 }
 
 // client is a running tspc.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -295,7 +296,8 @@ func TestRootRefused(t *testing.T) {
 	l.serve(1, nil)
 	c := l.startWith(l.file(`server = ["192.0.2.1"]`, `user = "alice"`, `password = "wrong one"`), "--once", "--json")
 	err := c.wait()
-	if exit := new(exec.ExitError); !asExit(err, &exit) || exit.ExitCode() != exitFailed {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != exitFailed {
 		t.Errorf("exit: %v", err)
 	}
 	for _, want := range []string{`192.0.2.1: user or password refused for user "alice" (300 Authentication failed)`, `"event":"failed"`} {
@@ -310,12 +312,6 @@ func TestRootRefused(t *testing.T) {
 	if waiting := c.next(agent.Waiting); waiting.Retry < 15 {
 		t.Errorf("a wrong password is tried again after %v s", waiting.Retry)
 	}
-}
-
-func asExit(err error, target **exec.ExitError) bool {
-	e, ok := err.(*exec.ExitError)
-	*target = e
-	return ok
 }
 
 // TestRootMissingLAN: the message names what is missing, and the tunnel comes once it is there.

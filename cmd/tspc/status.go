@@ -35,11 +35,7 @@ func statusCommand(o *options, flags *config.Config, stdout io.Writer) *cobra.Co
 			if err != nil {
 				return fmt.Errorf("%w: %w", errUsage, err)
 			}
-			for _, name := range []string{"interface", "run-dir"} {
-				if cmd.Flags().Changed(name) {
-					override(&c, *flags, name)
-				}
-			}
+			override(&c, cmd, flags)
 			return status(c, asJSON, stdout)
 		},
 	}

@@ -142,8 +142,9 @@ func (g *Generator) run(ctx context.Context, d time.Duration, count uint32, rate
 	for time.Since(meter.start) < d {
 		if rate > 0 {
 			due := meter.start.Add(time.Duration(float64(run.Sent) / rate * float64(time.Second)))
-			if err := sleep(ctx, time.Until(due)); err != nil {
-				break
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Until(due)):
 			}
 		}
 		if ctx.Err() != nil {
@@ -163,20 +164,6 @@ func (g *Generator) run(ctx context.Context, d time.Duration, count uint32, rate
 
 // Close unloads the generator.
 func (g *Generator) Close() { g.objects.Close() }
-
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
-}
 
 // load loads one program with its constants set.
 func load(program string, variables map[string]any, edit func(*ebpf.CollectionSpec)) (*ebpf.Collection, error) {
