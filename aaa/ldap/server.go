@@ -67,7 +67,7 @@ func (s *server) dial(ctx context.Context) (*ldapv3.Conn, error) {
 	if u, err := url.Parse(s.url); err == nil && config.ServerName == "" {
 		config.ServerName = u.Hostname()
 	}
-	conn, err := ldapv3.DialURL(s.url, ldapv3.DialWithTLSDialer(config, &net.Dialer{Deadline: deadline}))
+	conn, err := ldapv3.DialURL(s.url, ldapv3.DialWithDialer(&net.Dialer{Deadline: deadline}), ldapv3.DialWithTLSConfig(config))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", s.url, errServer, err)
 	}

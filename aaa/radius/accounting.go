@@ -112,7 +112,7 @@ func (a *Accounting) encodeTunnel(p *radius.Packet, r aaa.Record) {
 
 // encodeUsage writes time and counters, the high words where there are any (RFC 2869 sections 5.1 and 5.2).
 func encodeUsage(p *radius.Packet, r aaa.Record) {
-	integer := func(t radius.Type, v uint64) { p.Add(t, radius.NewInteger(uint32(v))) } //nolint:gosec // low words on purpose
+	integer := func(t radius.Type, v uint64) { p.Add(t, radius.NewInteger(uint32(v))) }
 	integer(rfc2866.AcctSessionTime_Type, uint64(seconds(r.SessionTime)))
 	integer(rfc2866.AcctInputOctets_Type, r.Octets.Input)
 	integer(rfc2866.AcctOutputOctets_Type, r.Octets.Output)
@@ -124,9 +124,9 @@ func encodeUsage(p *radius.Packet, r aaa.Record) {
 
 // seconds rounds a duration to what an attribute holds.
 func seconds(d time.Duration) uint32 {
-	return uint32(min(max(d, 0)/time.Second, math.MaxUint32)) //nolint:gosec // bounded
+	return uint32(min(max(d, 0)/time.Second, math.MaxUint32))
 }
 
 func unixSeconds(t time.Time) uint32 {
-	return uint32(min(max(t.Unix(), 0), math.MaxUint32)) //nolint:gosec // bounded; RFC 2869 section 5.3 counts from 1970
+	return uint32(min(max(t.Unix(), 0), math.MaxUint32))
 }

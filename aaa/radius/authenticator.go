@@ -123,10 +123,10 @@ func (a *Authenticator) request(ctx context.Context, login aaa.Login, name strin
 	if err != nil {
 		return nil, err
 	}
-	switch reply.Packet.Code {
-	case radius.CodeAccessAccept:
+	if reply.Packet.Code == radius.CodeAccessAccept {
 		return reply, nil
-	case radius.CodeAccessReject:
+	}
+	if reply.Packet.Code == radius.CodeAccessReject {
 		return nil, fmt.Errorf("%w by server %s%s", aaa.ErrRejected, reply.Server, quoted(replyMessage(reply.Packet)))
 	}
 	return nil, fmt.Errorf("%w: server %s sent %v, which nothing here can answer", aaa.ErrRejected, reply.Server, reply.Packet.Code)

@@ -145,7 +145,7 @@ func addSterman(p *radius.Packet, c aaa.Digest) error {
 		if len(sub.value) > 251 {
 			return fmt.Errorf("%w: digest field %d has %d octets, RADIUS carries 251", aaa.ErrRejected, sub.kind, len(sub.value))
 		}
-		p.Add(attrDigestAttributes, append(radius.Attribute{sub.kind, byte(len(sub.value) + 2)}, sub.value...)) //nolint:gosec // at most 253
+		p.Add(attrDigestAttributes, append(radius.Attribute{sub.kind, byte(len(sub.value) + 2)}, sub.value...))
 	}
 	return nil
 }

@@ -109,7 +109,7 @@ func (s *server) heard(signed bool) {
 
 // failed notes an exchange without reply; after dead.After of them in a row the server is dead for a while.
 func (s *server) failed(now time.Time, dead Dead) {
-	if s.silences.Add(1) >= int32(dead.After) { //nolint:gosec // small
+	if s.silences.Add(1) >= int32(dead.After) {
 		s.deadUntil.Store(now.Add(dead.Time).UnixNano())
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"layeh.com/radius"
 )
@@ -135,15 +136,14 @@ func verifyReply(reply, request, secret []byte, require bool) (signed bool, err 
 	return true, nil
 }
 
+// answers are the codes of replies by that of the request.
+var answers = map[radius.Code][]radius.Code{
+	radius.CodeAccessRequest:     {radius.CodeAccessAccept, radius.CodeAccessReject, radius.CodeAccessChallenge},
+	radius.CodeAccountingRequest: {radius.CodeAccountingResponse},
+	radius.CodeStatusServer:      {radius.CodeAccessAccept, radius.CodeAccountingResponse},
+}
+
 // mayAnswer tells whether a reply of one code can belong to a request of another (RFC 2865, 2866, 5997).
 func mayAnswer(reply, request radius.Code) bool {
-	switch request {
-	case radius.CodeAccessRequest:
-		return reply == radius.CodeAccessAccept || reply == radius.CodeAccessReject || reply == radius.CodeAccessChallenge
-	case radius.CodeAccountingRequest:
-		return reply == radius.CodeAccountingResponse
-	case radius.CodeStatusServer:
-		return reply == radius.CodeAccessAccept || reply == radius.CodeAccountingResponse
-	}
-	return false
+	return slices.Contains(answers[request], reply)
 }

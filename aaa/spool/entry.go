@@ -120,5 +120,5 @@ func (s *Spool) snapshot(emit func([]byte) error) error {
 // quiesce returns when the changes that were under way are on disk or undone.
 func (s *Spool) quiesce() {
 	s.changing.Lock()
-	defer s.changing.Unlock() //nolint:staticcheck // the wait is all that is wanted
+	s.changing.Unlock() //nolint:staticcheck // the wait is all that is wanted
 }

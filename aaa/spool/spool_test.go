@@ -65,7 +65,7 @@ func (b *biller) session(id string) (out []aaa.Status) {
 	return out
 }
 
-var silent = fmt.Errorf("%w: no reply", aaa.ErrUnavailable)
+var errSilent = fmt.Errorf("%w: no reply", aaa.ErrUnavailable)
 
 func open(t testing.TB, path string, to Deliverer, o Options) *Spool {
 	t.Helper()
@@ -169,7 +169,7 @@ func TestSilence(t *testing.T) {
 		mu.Unlock()
 		defer func() { mu.Lock(); inFlight--; mu.Unlock() }()
 		if n < 80 {
-			return silent
+			return errSilent
 		}
 		return nil
 	}}
@@ -193,7 +193,7 @@ func TestSilence(t *testing.T) {
 }
 
 func TestPoison(t *testing.T) {
-	for name, answer := range map[string]error{"no reply to it": silent, "refused": errors.New("does not fit")} {
+	for name, answer := range map[string]error{"no reply to it": errSilent, "refused": errors.New("does not fit")} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "spool")
 			b := &biller{answer: func(_ int, r aaa.Record) error {
@@ -287,7 +287,7 @@ func TestFull(t *testing.T) {
 func TestKilled(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "spool")
-	s := open(t, path, &biller{answer: func(int, aaa.Record) error { return silent }}, Options{})
+	s := open(t, path, &biller{answer: func(int, aaa.Record) error { return errSilent }}, Options{})
 	var acknowledged []string
 	for i := range 200 {
 		put(t, s, start, fmt.Sprint(i))
