@@ -31,7 +31,9 @@ func (s *server) open(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	_ = conn.(*net.UDPConn).SetReadBuffer(udpReadBuffer) // a smaller one only loses bursts
+	if udp, ok := conn.(*net.UDPConn); ok {
+		_ = udp.SetReadBuffer(udpReadBuffer) // a smaller one only loses bursts
+	}
 	l := newLink(func(wire []byte) error {
 		_, err := conn.Write(wire)
 		if errors.Is(err, syscall.ECONNREFUSED) {
