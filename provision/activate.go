@@ -165,7 +165,7 @@ func (c *change) take(ctx context.Context) error {
 	e.since = c.at
 	e.held = true // perhaps, even if the store gives an error
 	c.mu.Unlock()
-	data := memo{phase: phaseStarting, entry: e, prev: c.gone}.append(nil)
+	data := memo{phase: phaseStarting, entry: e, prev: c.gone}.encode()
 	got, err := c.store.Acquire(ctx, c.acquisition(c.s, e, c.s.LeaseTTL, data))
 	switch {
 	case err != nil:
@@ -207,7 +207,7 @@ func (c *change) retake(ctx context.Context) {
 		return
 	}
 	c.mu.Lock()
-	data := memo{phase: phaseActive, entry: c.prev}.append(nil)
+	data := memo{phase: phaseActive, entry: c.prev}.encode()
 	c.mu.Unlock()
 	if _, err := c.store.Acquire(ctx, c.acquisition(c.s, c.prev, c.s.LeaseTTL, data)); err != nil {
 		c.log.Error().Err(err).Stringer("session", c.prev.id).Msg("a session did not get its lease back after a failed login; it will end when that is noticed")
@@ -285,6 +285,6 @@ func firstInterim(e *entry, every time.Duration) uint32 {
 // holderOf names the lease of e for a call that replaces its data.
 func holderOf(e *entry, m memo) lease.Holder {
 	h := e.holder()
-	h.Data = m.append(nil)
+	h.Data = m.encode()
 	return h
 }

@@ -17,7 +17,7 @@ import (
 // memo is what a session leaves with its lease for the process after a restart. What the lease itself says (pool, index,
 // foreign prefix, session id) is not repeated.
 //
-// On disk it is a version, a phase, then the fields in the order of writeEntry: numbers as varints, text with its length
+// On disk it is a version, a phase, then the fields in the order of appendEntry: numbers as varints, text with its length
 // before it, addresses as they are.
 type memo struct {
 	phase phase
@@ -49,17 +49,15 @@ const (
 
 const (
 	memoVersion = 1
+	usualMemo   = 128       // octets, more than most need
 	maxSmall    = 1<<24 - 1 // the largest small number
 )
 
 var errMemo = errors.New("session data not readable")
 
-// offeredMemo is the memo of an offer.
-func offeredMemo() []byte { return []byte{memoVersion, byte(phaseOffered)} }
-
-// append encodes m.
-func (m memo) append(b []byte) []byte {
-	b = append(b, memoVersion, byte(m.phase))
+// encode gives m as it is kept with the lease.
+func (m memo) encode() []byte {
+	b := append(make([]byte, 0, usualMemo), memoVersion, byte(m.phase))
 	if m.phase == phaseOffered {
 		return b
 	}
@@ -155,7 +153,7 @@ func bits(flags ...bool) (b byte) {
 
 func millis(d time.Duration) uint64 { return uint64(d / time.Millisecond) }
 
-// readMemo is the inverse of memo.append. The entry has no id, index nor tunnel id, and its terms no lease pool: they
+// readMemo is the inverse of memo.encode. The entry has no id, index nor tunnel id, and its terms no lease pool: they
 // are the lease's to tell.
 func readMemo(b []byte) (memo, error) {
 	r := &reader{b: b}

@@ -163,7 +163,7 @@ func (b *Broker) place(ctx context.Context, s *settings, e *entry, sub aaa.Subsc
 
 // reserve takes a lease for an offer. A process after a restart finds by its Data that nobody accepted it.
 func (b *Broker) reserve(ctx context.Context, s *settings, e *entry) error {
-	got, err := b.store.Acquire(ctx, b.acquisition(s, e, s.OfferTimeout+2*s.SweepInterval, offeredMemo()))
+	got, err := b.store.Acquire(ctx, b.acquisition(s, e, s.OfferTimeout+2*s.SweepInterval, memo{phase: phaseOffered}.encode()))
 	if err != nil {
 		return storeError(err)
 	}

@@ -30,8 +30,8 @@ type locks struct {
 }
 
 type keyLock struct {
-	users int // holder and waiters
-	free  chan struct{}
+	users int           // holder and waiters
+	free  chan struct{} // made by the first who waits; a token in it is the lock
 }
 
 func newLocks() *locks { return &locks{keys: make(map[string]*keyLock)} }
@@ -41,11 +41,14 @@ func (l *locks) lock(ctx context.Context, key string) error {
 	l.mu.Lock()
 	k := l.keys[key]
 	if k == nil {
-		l.keys[key] = &keyLock{users: 1, free: make(chan struct{}, 1)}
+		l.keys[key] = &keyLock{users: 1}
 		l.mu.Unlock()
 		return nil
 	}
 	k.users++
+	if k.free == nil {
+		k.free = make(chan struct{}, 1)
+	}
 	l.mu.Unlock()
 	select {
 	case <-k.free:
@@ -63,7 +66,7 @@ func (l *locks) tryLock(key string) bool {
 	if l.keys[key] != nil {
 		return false
 	}
-	l.keys[key] = &keyLock{users: 1, free: make(chan struct{}, 1)}
+	l.keys[key] = &keyLock{users: 1}
 	return true
 }
 

@@ -14,7 +14,8 @@ import (
 // sees a datagram. Every method may be called by many goroutines at once.
 //
 // An error that is or wraps a *StatusError becomes that status on the wire; any other becomes 310 and its text stays
-// here.
+// here. Brokers in it are sent after the command phase's errors; not after those of Authenticate, where clients do not follow
+// (client fact 27).
 type Backend interface {
 	// Capability says what is offered to peer. It is asked for every VERSION, before anything is known of the sender,
 	// and must not block.
@@ -44,7 +45,7 @@ type Peer struct {
 	Local   netip.AddrPort // the address and port the client spoke to
 	Remote  netip.AddrPort // the client's, outside any NAT; 4in6 addresses are unmapped
 	Network string         // "udp" or "tcp"
-	Version string         // what the client said, "2.0.2"; "" if the VERSION was not seen
+	Version string         // what the client said, "2.0.2"; "" over UDP, where nothing is kept of a VERSION
 }
 
 // Capability is what a server offers to one peer.
@@ -74,27 +75,28 @@ const (
 
 // Request is what a client asks of a tunnel.
 type Request struct {
-	Type      TunnelType    // concrete: v6anyv4 has been decided by NAT discovery
-	Stated    netip.Addr    // the client's own idea of its IPv4 address, echoed in the reply; perhaps invalid
-	NAT       bool          // Stated differs from the source address
-	Keepalive time.Duration // wanted interval, 0 if none was asked for
+	Type      TunnelType    // concrete for a Backend: v6anyv4 has been decided by NAT discovery
+	Stated    netip.Addr    // the client's own idea of its IPv4 address; perhaps invalid, stale or private
+	NAT       bool          // Stated differs from the source address; only a Backend is told
+	Keepalive time.Duration // wanted interval, up to a day; 0 if none was asked for, 30 s if it was left to the server
 	Router    bool          // a router element was there: a prefix is wanted
 	PrefixLen int           // wanted length of the prefix in bits, 0 if any will do
 	DNS       []Broker      // servers for the prefix's reverse zone (section 5.2)
 }
 
-// Offer is a tunnel as the client is told of it.
+// Offer is a tunnel as the client is told of it. Type, ServerIPv6 and ClientIPv6 have to be there, and neither address may lie in
+// Prefix: the Server turns such an offer into 310.
 type Offer struct {
 	Type        TunnelType
-	Lifetime    time.Duration // told in minutes, rounded up
-	ServerIPv4  netip.Addr
+	Lifetime    time.Duration // told in minutes, rounded up; 0: 1440 minutes, the RFC's default
+	ServerIPv4  netip.Addr    // invalid: the address the client spoke to
 	ServerIPv6  netip.Addr
-	ClientIPv4  netip.Addr
+	ClientIPv4  netip.Addr // invalid: what the client stated, as in RFC 5572 figure 19, else where it comes from
 	ClientIPv6  netip.Addr
 	ClientName  string        // registered DNS name, "" if none
-	Resolvers   []netip.Addr  // for the client's own use; never empty on the wire (tsp-clients.md point 20)
+	Resolvers   []netip.Addr  // for the client's own use; none: ServerIPv6 is told, since a client crashes without (client fact 20)
 	Keepalive   time.Duration // interval the client must keep; 0: no keepalive element
-	KeepaliveTo netip.Addr    // where echo requests go
+	KeepaliveTo netip.Addr    // where echo requests go; invalid: ServerIPv6
 	Prefix      netip.Prefix  // delegated prefix, invalid if none
 	DNS         []Broker      // echoed from the Request
 	MTU         int           // octets of inner packet, 0 to say nothing

@@ -317,6 +317,8 @@ func TestRestarts(t *testing.T) {
 	}
 	w.silence(func() { w.send(0xf1, 1, "AUTHENTICATE ANONYMOUS\r\n\x00") }) // nor does one of AUTHENTICATE
 	w.silence(func() { w.send(0xf0-1, 1, frame(accept)) })                  // or anything old
+	w.repeat(0xf0, 1, "VERSION=2.0.2\r\n")
+	w.silence(func() { w.send(0xf1, 1014, "AUTHENTICATE ANONYMOUS\r\n\x00") }) // nor both, the network's own copy of what was sent
 	w.sequence = 0xf2
 	w.expect(frame(accept), frame(success))
 

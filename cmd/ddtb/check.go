@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
@@ -127,7 +128,7 @@ func (h host) check(c config.Config) []finding {
 	}
 	all = append(all, h.checkLinks(c.Datapath)...)
 	all = append(all, checkRights()...)
-	return append(all, checkForwarding("/proc/sys/net"))
+	return append(all, checkForwarding("/proc/sys/net"), checkPins(c.Datapath.PinPath), checkDatapath(c.Datapath))
 }
 
 func (h host) checkLinks(c config.Datapath) []finding {
@@ -215,4 +216,34 @@ func checkForwarding(sysctls string) finding {
 		return finding{what, true, "0; sysctl -w net.ipv6.conf.all.forwarding=1, and a file in /etc/sysctl.d for the next boot"}
 	}
 	return finding{what, false, strings.TrimSpace(string(value))}
+}
+
+// checkPins sees whether the pins can lie where they are to: on a bpf file system, or where the driver mounts one.
+func checkPins(path string) finding {
+	what := "datapath.pin_path"
+	for there := path; ; there = filepath.Dir(there) {
+		var s unix.Statfs_t
+		if err := unix.Statfs(there, &s); errors.Is(err, os.ErrNotExist) && there != "/" {
+			continue
+		} else if err != nil {
+			return finding{what, true, there + ": " + err.Error()}
+		}
+		if s.Type != unix.BPF_FS_MAGIC && !strings.HasPrefix(path, "/sys/fs/bpf/") {
+			return finding{what, true, path + " is not on a bpf file system; mount one: mount -t bpf bpf " + there}
+		}
+		return finding{what, false, path}
+	}
+}
+
+// checkDatapath tries what the driver needs of the kernel before it changes anything.
+func checkDatapath(c config.Datapath) finding {
+	what := "datapath " + c.Driver
+	dp, err := builtIn().datapaths[c.Driver].open(c, zerolog.Nop())
+	if err == nil {
+		err = dp.Close()
+	}
+	if err != nil {
+		return finding{what, true, err.Error()}
+	}
+	return finding{what, false, "the kernel has what it needs"}
 }

@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -128,7 +130,7 @@ func (d *daemon) openBroker(ctx context.Context, c config.Config, registry *prom
 		return deps, err
 	}
 	d.backend = newBackend(logins.chain, d.broker, policyOf(c))
-	deps = control.Deps{Broker: d.broker, Store: store, Datapath: describe(d.dp, c.Datapath)}
+	deps = control.Deps{Broker: d.broker, Store: store, Datapath: describe(c.Datapath)}
 	deps.Drops, _ = d.dp.(datapath.DropReporter)
 	if logins.accounts != nil {
 		deps.Users = control.LocalUsers(logins.accounts)
@@ -153,11 +155,11 @@ func (d *daemon) openAccountant(table drivers, here given) (aaa.Accountant, erro
 }
 
 // describe names the datapath for people.
-func describe(dp datapath.Datapath, c config.Datapath) string {
-	if named, ok := dp.(fmt.Stringer); ok {
-		return named.String()
+func describe(c config.Datapath) string {
+	if c.Driver == "null" {
+		return "null, which moves no packet"
 	}
-	return c.Driver
+	return fmt.Sprintf("xdp on %s, mode %s, next hop %s", strings.Join(slices.Compact(append(slices.Clone(c.Uplinks), c.Cores...)), ", "), c.Mode, c.NextHop)
 }
 
 // openMetrics opens the HTTP listener, if one is wanted.

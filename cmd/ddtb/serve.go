@@ -36,28 +36,32 @@ func serve(o options, h host, version string) error {
 
 	d := &daemon{file: o.file, host: h, log: log, opened: make(chan struct{})}
 	notify := notifier{log: log, alive: d.alive, summary: d.summary}
-	go obey(signals, cancel, func() { notify.reloading(d.reloadLogged) }, func() { os.Exit(exitFailed) }, log)
+	go obey(signals, time.Now, cancel, func() { notify.reloading(d.reloadLogged) }, func() { os.Exit(exitFailed) }, log)
 	if err := openDaemon(ctx, c, d, version); err != nil {
 		return err
 	}
 	return d.run(ctx, notify)
 }
 
-// obey acts on signals: the first that ends calls stop, the second exit; SIGHUP calls reload, one at a time.
-func obey(signals <-chan os.Signal, stop, reload, exit func(), log zerolog.Logger) {
-	stopping := false
+// insistence is how long after the first a further signal means "now". Before that it is the same wish told twice, as
+// timeout(1) and terminals do that signal a process and its group.
+const insistence = time.Second
+
+// obey acts on signals: the first that ends calls stop, one after insistence exit; SIGHUP calls reload, one at a time.
+func obey(signals <-chan os.Signal, now func() time.Time, stop, reload, exit func(), log zerolog.Logger) {
+	var stopping time.Time
 	for s := range signals {
 		switch {
-		case s == syscall.SIGHUP && !stopping:
+		case s == syscall.SIGHUP && stopping.IsZero():
 			reload()
 		case s == syscall.SIGHUP:
-		case stopping:
-			log.Warn().Stringer("signal", s).Msg("second signal: exit at once, tunnels stay as they are")
-			exit()
-		default:
-			log.Info().Stringer("signal", s).Msg("stopping")
-			stopping = true
+		case stopping.IsZero():
+			log.Info().Stringer("signal", s).Msg("told to stop")
+			stopping = now()
 			stop()
+		case now().Sub(stopping) >= insistence:
+			log.Warn().Stringer("signal", s).Msg("told again: exit at once, tunnels stay as they are")
+			exit()
 		}
 	}
 }

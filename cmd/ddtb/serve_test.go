@@ -17,16 +17,21 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// TestObey: the first signal stops, SIGHUP reloads only before that, the second exits.
+// TestObey: the first signal stops, SIGHUP reloads only before that, one that comes a second later exits.
 func TestObey(t *testing.T) {
 	signals := make(chan os.Signal, 8)
-	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT} {
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT} {
 		signals <- s
 	}
 	close(signals)
+	clock := time.Unix(0, 0)
+	now := func() time.Time {
+		clock = clock.Add(600 * time.Millisecond)
+		return clock
+	}
 	var did []string
 	note := func(what string) func() { return func() { did = append(did, what) } }
-	obey(signals, note("stop"), note("reload"), note("exit"), zerolog.Nop())
+	obey(signals, now, note("stop"), note("reload"), note("exit"), zerolog.Nop())
 	if want := []string{"reload", "reload", "stop", "exit"}; !slices.Equal(did, want) {
 		t.Errorf("did %q, want %q", did, want)
 	}

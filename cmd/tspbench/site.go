@@ -150,7 +150,7 @@ func (s *site) vxlan() error {
 		if err := space.Netlink.LinkAdd(device); err != nil {
 			return fmt.Errorf("VXLAN device: %w", err)
 		}
-		if err := errors.Join(space.AddAddress(vxlanDevice, vxlan6[i]), space.Netlink.LinkSetUp(device),
+		if err := errors.Join(space.Netlink.LinkSetUp(device), space.AddAddress(vxlanDevice, vxlan6[i]),
 			space.AddNeighbour(vxlanDevice, vxlan6[1-i].Addr(), vxlanMACs[1-i])); err != nil {
 			return err
 		}

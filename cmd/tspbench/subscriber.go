@@ -100,8 +100,7 @@ func (s *site) vxlanSource() error {
 // tunnelSite is a site with the driver, one tunnel and the subscriber's end of it.
 type tunnelSite struct {
 	*site
-	undo   []func() error
-	driver datapath.Datapath
+	undo []func() error
 }
 
 // newTunnelSite makes one, with a fixed next hop.
@@ -121,7 +120,6 @@ func newTunnelSite(ctx context.Context, w wiring) (_ *tunnelSite, err error) {
 		return nil, err
 	}
 	t.undo = append(t.undo, driver.Close)
-	t.driver = driver
 	tunnel := tunnelAt(datapath.V6UDPV4, 0)
 	if err := driver.Set(ctx, tunnel); err != nil {
 		return nil, fmt.Errorf("set tunnel: %w", err)

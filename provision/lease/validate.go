@@ -125,26 +125,22 @@ func validBase(a netip.Addr) error {
 
 // disjoint says what two valid pools have in common.
 func disjoint(p, q Pool) error {
-	both := fmt.Sprintf("pools %q and %q", q.Name, p.Name)
 	if p.Name == q.Name {
 		return fmt.Errorf("pool %q: defined twice", p.Name)
 	}
-	if p.First < q.First+q.Size && q.First < p.First+p.Size {
-		return fmt.Errorf("%s: tunnel ids overlap, %d to %d and %d to %d", both, q.First, q.First+q.Size-1, p.First, p.First+p.Size-1)
+	var errs []error
+	common := func(is bool, format string, args ...any) {
+		if is {
+			errs = append(errs, fmt.Errorf("pools %q and %q: %s", q.Name, p.Name, fmt.Sprintf(format, args...)))
+		}
 	}
-	if p.endpoints().overlaps(q.endpoints()) {
-		return fmt.Errorf("%s: endpoint ranges overlap", both)
-	}
-	if p.delegates() && q.delegates() && p.prefixes().overlaps(q.prefixes()) {
-		return fmt.Errorf("%s: prefix ranges overlap", both)
-	}
-	if p.delegates() && p.prefixes().overlaps(q.endpoints()) {
-		return fmt.Errorf("%s: the endpoints of %q lie in the delegated prefixes of %q", both, q.Name, p.Name)
-	}
-	if q.delegates() && q.prefixes().overlaps(p.endpoints()) {
-		return fmt.Errorf("%s: the endpoints of %q lie in the delegated prefixes of %q", both, p.Name, q.Name)
-	}
-	return nil
+	common(p.First < q.First+q.Size && q.First < p.First+p.Size,
+		"tunnel ids overlap, %d to %d and %d to %d", q.First, q.First+q.Size-1, p.First, p.First+p.Size-1)
+	common(p.endpoints().overlaps(q.endpoints()), "endpoint ranges overlap")
+	common(p.delegates() && q.delegates() && p.prefixes().overlaps(q.prefixes()), "prefix ranges overlap")
+	common(p.delegates() && p.prefixes().overlaps(q.endpoints()), "the endpoints of %q lie in the delegated prefixes of %q", q.Name, p.Name)
+	common(q.delegates() && q.prefixes().overlaps(p.endpoints()), "the endpoints of %q lie in the delegated prefixes of %q", p.Name, q.Name)
+	return errors.Join(errs...)
 }
 
 // apart says if a server address lies in a range of a valid pool.

@@ -18,7 +18,7 @@ func Await(timeout time.Duration, check func() error) error {
 	defer again.Stop()
 	for {
 		err := check()
-		if err == nil || errors.Is(err, errEnded) {
+		if err == nil || errors.Is(err, errEnded) || errors.Is(err, errClosed) {
 			return err
 		}
 		if time.Now().After(deadline) {

@@ -18,7 +18,7 @@ import (
 )
 
 // dialogues are recordings of clients by other authors, kept with the protocol.
-const dialogues = "../../../tsp/testdata"
+const dialogues = "../../../tsp/testdata/dialogues"
 
 // message is one datagram or segment of a recorded dialogue.
 type message struct {
@@ -65,7 +65,7 @@ type told struct {
 }
 
 var (
-	clientElement = regexp.MustCompile(`(?s)<client>.*<address type="ipv6">([0-9a-f:]{39})</address>.*</client>`)
+	clientElement = regexp.MustCompile(`(?s)<client>.*?<address type="ipv6">([0-9a-f:]{39})</address>`)
 	keepaliveTo   = regexp.MustCompile(`(?s)<keepalive interval="\d+">\s*<address type="ipv6">([0-9a-f:]{39})</address>`)
 	prefixElement = regexp.MustCompile(`<prefix length="\d+">([0-9a-f:]{39})</prefix>`)
 )

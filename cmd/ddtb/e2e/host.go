@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -24,6 +25,7 @@ type Host struct {
 	Namespace string // with the prefix, "ee-natted", as `ip netns` shows it
 
 	starts chan start
+	closed chan struct{}
 	handle netns.NsHandle
 	links  *netlink.Handle
 }
@@ -36,7 +38,7 @@ type start struct {
 
 // newHost makes the namespace and brings its loopback up.
 func newHost(prefix, name string) (*Host, error) {
-	host := &Host{Name: name, Namespace: prefix + "-" + name, starts: make(chan start)}
+	host := &Host{Name: name, Namespace: prefix + "-" + name, starts: make(chan start), closed: make(chan struct{})}
 	ready := make(chan error)
 	go host.live(ready)
 	if err := <-ready; err != nil {
@@ -71,24 +73,36 @@ func (h *Host) live(ready chan<- error) {
 	if err != nil {
 		return
 	}
-	for start := range h.starts {
-		start.done <- start.cmd.Start()
+	for {
+		select {
+		case start := <-h.starts:
+			start.done <- start.cmd.Start()
+		case <-h.closed:
+			return
+		}
 	}
 }
+
+// errClosed: the host is gone.
+var errClosed = errors.New("the namespace is removed")
 
 // start starts a process that dies with the host, and that an interrupt at the terminal does not reach.
 func (h *Host) start(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL, Setpgid: true}
 	done := make(chan error, 1)
-	h.starts <- start{cmd, done}
-	return <-done
+	select {
+	case h.starts <- start{cmd, done}:
+		return <-done
+	case <-h.closed:
+		return fmt.Errorf("%s: %w", h.Name, errClosed)
+	}
 }
 
 // Do runs f in the host's namespace, on a thread of its own that ends with f: sockets that f opens are the host's.
 func (h *Host) Do(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread()
+		runtime.LockOSThread() // for good: the thread ends with this function
 		if err := netns.Set(h.handle); err != nil {
 			done <- fmt.Errorf("%s: enter the namespace: %w", h.Name, err)
 			return
@@ -100,7 +114,7 @@ func (h *Host) Do(f func() error) error {
 
 // close removes the namespace. Processes must have ended before.
 func (h *Host) close() {
-	close(h.starts)
+	close(h.closed)
 	if h.links != nil {
 		h.links.Close()
 	}

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netns"
@@ -109,6 +111,12 @@ func (i *Internet) mount() error {
 
 // BPF is where the eBPF file system of this Internet is mounted.
 func (i *Internet) BPF() string { return filepath.Join(i.Dir, "bpf") }
+
+// Pinned lists what programs pinned there. (The kernel's own maps.debug and progs.debug are always there.)
+func (i *Internet) Pinned() []string {
+	names, _ := filepath.Glob(filepath.Join(i.BPF(), "*")) // the pattern is well formed
+	return slices.DeleteFunc(names, func(name string) bool { return strings.HasSuffix(name, ".debug") })
+}
 
 func (i *Internet) populate() error {
 	for _, entry := range []struct {

@@ -19,7 +19,7 @@ import (
 // The operator's counters are exact: what was sent through the tunnel, packets and octets, both ways.
 func TestRootCounters(t *testing.T) {
 	isp := serve(t, Settings{"session": short})
-	tunnel, told := foreign(t, isp.Open, readDialogue(t, "01-udp-anon-host.hex"))
+	tunnel, told := foreign(t, isp.Open, readDialogue(t, "udp-anonymous-host.hex"))
 	before := only(t, isp)
 	if before.Traffic != (control.Traffic{}) {
 		t.Errorf("a new session counts %+v", before.Traffic)
@@ -166,8 +166,8 @@ func TestRootCleanEnd(t *testing.T) {
 			if addresses, err := isp.Server.Addresses("ddtb0"); err == nil {
 				t.Errorf("the device is left, with %v", addresses)
 			}
-			if left, err := os.ReadDir(isp.BPF()); err != nil || len(left) > 0 {
-				t.Errorf("pins are left: %v (%v)", left, err)
+			if pinned := isp.Pinned(); len(pinned) > 0 {
+				t.Errorf("pins are left: %v", pinned)
 			}
 			if routes, err := isp.Server.Run(t.Context(), "ip", "-6", "route", "show", "table", "all"); err != nil || strings.Contains(routes, Endpoints.String()) {
 				t.Errorf("routes are left (%v):\n%s", err, routes)

@@ -10,7 +10,7 @@ import (
 )
 
 // short makes silence tell within seconds.
-const short = "keepalive_min = \"1s\"\nsweep = \"200ms\"\n"
+const short = "keepalive_min = \"1s\"\nsweep = \"1s\"\n"
 
 // A subscriber keeps address and prefix: over a reconnect, a restart of the daemon, and from another place.
 func TestRootStableAddress(t *testing.T) {

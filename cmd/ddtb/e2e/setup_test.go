@@ -89,9 +89,11 @@ func launch(t *testing.T, isp *ISP) {
 	must(t, err)
 }
 
-// show prints what a process said if the test fails, and makes a race that it found a failure.
+// show prints what a process said if the test fails, and makes a race that it found a failure. A process that still runs
+// ends with the test.
 func show(t *testing.T, process *Process) {
 	t.Cleanup(func() {
+		process.Kill()
 		if raceEnabled && raceReport.MatchString(process.Output()) {
 			t.Errorf("%s has a data race", process.Name)
 		}

@@ -17,7 +17,7 @@ import (
 func TestRootSpoofing(t *testing.T) {
 	isp := serve(t, nil)
 	_, victim := subscribe(t, isp, isp.Natted, "alice", "")
-	tunnel, mine := foreign(t, isp.Open, readDialogue(t, "01-udp-anon-host.hex"))
+	tunnel, mine := foreign(t, isp.Open, readDialogue(t, "udp-anonymous-host.hex"))
 	stranger := dial(t, isp.Open, "udp", netip.AddrPortFrom(ServerIPv4, 3653).String())
 	proto41 := dial(t, isp.Open, "ip4:41", ServerIPv4.String())
 

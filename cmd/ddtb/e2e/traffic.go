@@ -13,6 +13,8 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Flow is a stream of numbered UDP datagrams that another host sends back: what it lost was lost on the way there or
@@ -38,6 +40,9 @@ func StartFlow(from *Host, source netip.Addr, to *Host, address netip.Addr) (*Fl
 	if err != nil {
 		return nil, errors.Join(err, server.Close())
 	}
+	if err := errors.Join(patient(server), patient(client)); err != nil {
+		return nil, err
+	}
 	flow := &Flow{client: client, server: server, stop: make(chan struct{}), stopped: make(chan struct{})}
 	go flow.receive()
 	go flow.send()
@@ -46,6 +51,19 @@ func StartFlow(from *Host, source netip.Addr, to *Host, address netip.Addr) (*Fl
 		return nil, fmt.Errorf("flow from %s to %s: %w", from.Name, address, err)
 	}
 	return flow, nil
+}
+
+// patient gives a socket room for some seconds of a Flow, so that a busy machine does not make us lose what arrived.
+func patient(conn *net.UDPConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var set error
+	err = raw.Control(func(fd uintptr) {
+		set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20)
+	})
+	return errors.Join(err, set)
 }
 
 // Await waits until more answers have come than there were.

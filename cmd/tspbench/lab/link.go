@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
@@ -35,29 +36,33 @@ func Join(a, b End) error {
 	if err := a.Space.Netlink.LinkAdd(pair); err != nil {
 		return fmt.Errorf("veth pair %s, %s: %w", a.Name, b.Name, err)
 	}
-	return errors.Join(a.up(b), b.up(a))
+	if err := errors.Join(a.up(), b.up()); err != nil {
+		return err
+	}
+	return errors.Join(a.address(b), b.address(a))
 }
 
-func (e End) up(peer End) error {
+func (e End) up() error {
 	device, err := e.Space.Netlink.LinkByName(e.Name)
 	if err != nil {
 		return fmt.Errorf("find %s: %w", e.Name, err)
 	}
-	for _, address := range e.Addresses {
-		if err := e.Space.AddAddress(e.Name, address); err != nil {
-			return err
-		}
-	}
 	if err := e.Space.Netlink.LinkSetUp(device); err != nil {
 		return fmt.Errorf("bring up %s: %w", e.Name, err)
 	}
-	for _, address := range peer.Addresses {
-		if err := e.Space.AddNeighbour(e.Name, address.Addr(), peer.MAC); err != nil {
-			return err
-		}
-	}
 	// NAPI on both ends: without it a veth does not take frames that XDP redirects to it.
 	return e.Space.Offload(e.Name, map[Feature]bool{GRO: true})
+}
+
+func (e End) address(peer End) error {
+	var errs []error
+	for _, address := range e.Addresses {
+		errs = append(errs, e.Space.AddAddress(e.Name, address))
+	}
+	for _, address := range peer.Addresses {
+		errs = append(errs, e.Space.AddNeighbour(e.Name, address.Addr(), peer.MAC))
+	}
+	return errors.Join(errs...)
 }
 
 // Index gives the ifindex of a device.
@@ -69,7 +74,8 @@ func (s *Space) Index(device string) (int, error) {
 	return found.Attrs().Index, nil
 }
 
-// AddAddress gives a device an address, without duplicate address detection.
+// AddAddress gives a device that is up an address, without duplicate address detection, and waits until packets to it
+// are taken.
 func (s *Space) AddAddress(device string, address netip.Prefix) error {
 	found, err := s.Netlink.LinkByName(device)
 	if err != nil {
@@ -82,7 +88,18 @@ func (s *Space) AddAddress(device string, address netip.Prefix) error {
 	if err := s.Netlink.AddrReplace(found, entry); err != nil {
 		return fmt.Errorf("address %s on %s: %w", address, device, err)
 	}
-	return nil
+	return s.awaitLocal(address.Addr())
+}
+
+// awaitLocal waits until the kernel has a local route for an address: for IPv6 it makes that some time after the address.
+func (s *Space) awaitLocal(address netip.Addr) error {
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		routes, err := s.Netlink.RouteGet(address.AsSlice())
+		if err == nil && len(routes) == 1 && routes[0].Type == unix.RTN_LOCAL {
+			return nil
+		}
+	}
+	return fmt.Errorf("address %s in %s does not come into force", address, s.Name)
 }
 
 // AddNeighbour makes a permanent neighbour entry.

@@ -52,6 +52,7 @@ type Generator struct {
 	objects *ebpf.Collection
 	program *ebpf.Program
 	frame   []byte
+	meter   meter
 }
 
 // Run is what one run sent and what it cost.
@@ -134,14 +135,13 @@ func (g *Generator) Stream(ctx context.Context, rate float64) (Run, error) {
 }
 
 func (g *Generator) run(ctx context.Context, d time.Duration, count uint32, rate float64) (Run, error) {
-	meter, err := startMeter()
-	if err != nil {
+	if err := g.meter.begin(); err != nil {
 		return Run{}, err
 	}
 	var run Run
-	for time.Since(meter.start) < d {
+	for time.Since(g.meter.start) < d {
 		if rate > 0 {
-			due := meter.start.Add(time.Duration(float64(run.Sent) / rate * float64(time.Second)))
+			due := g.meter.start.Add(time.Duration(float64(run.Sent) / rate * float64(time.Second)))
 			select {
 			case <-ctx.Done():
 			case <-time.After(time.Until(due)):
@@ -156,7 +156,8 @@ func (g *Generator) run(ctx context.Context, d time.Duration, count uint32, rate
 		}
 		run.Sent += uint64(count)
 	}
-	if run.Elapsed, run.CPU, err = meter.stop(); err != nil {
+	var err error
+	if run.Elapsed, run.CPU, err = g.meter.stop(); err != nil {
 		return run, err
 	}
 	return run, ctx.Err()

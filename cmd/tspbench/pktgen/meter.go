@@ -18,26 +18,29 @@ import (
 // meter measures the CPU time of the calling thread and of the softirq thread of the CPU it is pinned to: a packet is
 // handled by the one or the other, as the scheduler likes.
 type meter struct {
-	start   time.Time
+	number  int    // of the CPU
 	softirq string // schedstat file
+	start   time.Time
 	cpu     time.Duration
 }
 
-func startMeter() (*meter, error) {
-	cpu, err := pinnedCPU()
+// begin starts the measurement. Finding the softirq thread takes a while, so it is done once a CPU.
+func (m *meter) begin() error {
+	number, err := pinnedCPU()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	softirq, err := softirqThread(cpu)
-	if err != nil {
-		return nil, err
+	if m.softirq == "" || m.number != number {
+		if m.softirq, err = softirqThread(number); err != nil {
+			return err
+		}
+		m.number = number
 	}
-	m := &meter{softirq: softirq}
 	if m.cpu, err = m.read(); err != nil {
-		return nil, err
+		return err
 	}
 	m.start = time.Now()
-	return m, nil
+	return nil
 }
 
 func (m *meter) stop() (elapsed, cpu time.Duration, err error) {

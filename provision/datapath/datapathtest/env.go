@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -77,14 +78,25 @@ type Env struct {
 	Config   datapath.Config
 	Topology Topology
 
-	t      *testing.T
-	open   Open
-	server *space
-	client *station // the client router: what comes out here was sent to some client
-	core   *station // the core router
-	socket net.PacketConn
-	dp     datapath.Datapath
-	next   uint32 // index of the next tunnel
+	t        *testing.T
+	open     Open
+	server   *space
+	wire     *space   // the far ends of the first uplink and the core interface
+	nat      *space   // the far end of the second uplink
+	client   *station // the client router: what comes out here was sent to some client
+	core     *station // the core router
+	socket   net.PacketConn
+	coreName string           // the server's interface towards the core
+	coreIn   net.HardwareAddr // its address
+	dp       datapath.Datapath
+	next     uint32 // index of the next tunnel
+}
+
+// reopen opens the stations, anew if their wires were taken away.
+func (e *Env) reopen(t *testing.T) {
+	t.Helper()
+	e.client = newStation(e.t, e.wire, "client0", clientMAC, uplinkMAC)
+	e.core = newStation(e.t, e.wire, map[Topology]string{OneNIC: "client0", TwoNICs: "host0"}[e.Topology], hostMAC, e.coreIn)
 }
 
 // mtu is that of all tunnels unless a case says otherwise.
@@ -93,7 +105,8 @@ const mtu = 1400
 func newEnv(t *testing.T, topology Topology, open Open) *Env {
 	t.Helper()
 	e := &Env{Topology: topology, t: t, open: open, server: newSpace(t), next: 1}
-	wire := newSpace(t)
+	e.wire = newSpace(t)
+	wire := e.wire
 	e.prepare()
 	e.connect(wire, uplinkDevice, uplinkMAC, "client0", clientMAC)
 	core, coreIn := uplinkDevice, uplinkMAC
@@ -102,14 +115,14 @@ func newEnv(t *testing.T, topology Topology, open Open) *Env {
 		e.connect(wire, coreDevice, coreMAC, "host0", hostMAC)
 	}
 	e.address(core)
-	e.client = newStation(t, wire, "client0", clientMAC, uplinkMAC)
-	e.core = newStation(t, wire, map[Topology]string{OneNIC: "client0", TwoNICs: "host0"}[topology], hostMAC, coreIn)
+	e.coreIn = coreIn
+	e.reopen(t)
 	e.Config = datapath.Config{
 		Device: tunnelDevice, Uplinks: []string{uplinkDevice, secondUplink}, Cores: []string{core},
 		Local: []netip.AddrPort{localEnd, secondEnd}, Server: tunnelServer, MTU: mtu, PinPath: e.bpffs(),
 		Pools: []datapath.Pool{
 			{Name: "site", First: 1000, Size: 4096, EndpointBase: netip.MustParseAddr("2001:db8:e::"), PrefixBase: netip.MustParseAddr("2001:db8:1000::"), PrefixLen: 48},
-			{Name: "home", First: 100000, Size: 1000, EndpointBase: netip.MustParseAddr("2001:db8:e:1::ff00"), PrefixBase: netip.MustParseAddr("2001:db8:2000:100::"), PrefixLen: 64},
+			{Name: "home", First: 100000, Size: 1000, EndpointBase: netip.MustParseAddr("2001:db8:e:1::ff00"), PrefixBase: netip.MustParseAddr("2001:db8:8000:100::"), PrefixLen: 64},
 			{Name: "host", First: 10, Size: 100, EndpointBase: netip.MustParseAddr("2001:db8:e:2::1")},
 		},
 	}
@@ -117,17 +130,17 @@ func newEnv(t *testing.T, topology Topology, open Open) *Env {
 	return e
 }
 
-// must ends the test on an error.
-func (e *Env) must(errs ...error) {
-	e.t.Helper()
+// must ends a test on an error.
+func must(t *testing.T, errs ...error) {
+	t.Helper()
 	if err := errors.Join(errs...); err != nil {
-		e.t.Fatal(err)
+		t.Fatal(err)
 	}
 }
 
 func (e *Env) sysctl(s *space, name, value string) {
 	e.t.Helper()
-	s.do(func() { e.must(os.WriteFile("/proc/sys/net/"+name, []byte(value), 0)) })
+	s.do(func() { must(e.t, os.WriteFile("/proc/sys/net/"+name, []byte(value), 0)) })
 }
 
 // prepare makes a router of the server's namespace.
@@ -137,8 +150,8 @@ func (e *Env) prepare() {
 	e.sysctl(e.server, "ipv4/conf/all/rp_filter", "0")
 	e.sysctl(e.server, "ipv4/conf/default/rp_filter", "0")
 	lo, err := e.server.nl.LinkByName("lo")
-	e.must(err)
-	e.must(e.server.nl.LinkSetUp(lo))
+	must(e.t, err)
+	must(e.t, e.server.nl.LinkSetUp(lo))
 	e.second()
 }
 
@@ -149,11 +162,11 @@ func (e *Env) connect(wire *space, device string, mac net.HardwareAddr, far stri
 		LinkAttrs: netlink.LinkAttrs{Name: device, HardwareAddr: mac, MTU: 1500, TxQLen: 1000},
 		PeerName:  far, PeerHardwareAddr: farMAC, PeerNamespace: netlink.NsFd(wire.handle),
 	}
-	e.must(e.server.nl.LinkAdd(veth))
+	must(e.t, e.server.nl.LinkAdd(veth))
 	near, err := e.server.nl.LinkByName(device)
-	e.must(err)
+	must(e.t, err)
 	peer, err := wire.nl.LinkByName(far)
-	e.must(err, e.server.nl.LinkSetUp(near), wire.nl.LinkSetUp(peer))
+	must(e.t, err, e.server.nl.LinkSetUp(near), wire.nl.LinkSetUp(peer))
 	e.passXDP(wire, peer.Attrs().Index)
 }
 
@@ -162,11 +175,11 @@ func (e *Env) passXDP(s *space, index int) {
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.XDP, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2 /* XDP_PASS */), asm.Return()},
 	})
-	e.must(err)
+	must(e.t, err)
 	defer program.Close()
 	s.do(func() {
 		l, err := link.AttachXDP(link.XDPOptions{Program: program, Interface: index, Flags: link.XDPDriverMode})
-		e.must(err)
+		must(e.t, err)
 		e.t.Cleanup(func() { _ = l.Close() })
 	})
 }
@@ -176,14 +189,24 @@ func (e *Env) address(core string) {
 	e.t.Helper()
 	nl := e.server.nl
 	up, err := nl.LinkByName(uplinkDevice)
-	e.must(err)
-	in, err := nl.LinkByName(core)
-	e.must(err)
-	e.must(
-		nl.AddrAdd(up, &netlink.Addr{IPNet: toIPNet(netip.PrefixFrom(serverIPv4, 24))}),
-		nl.AddrAdd(in, &netlink.Addr{IPNet: toIPNet(netip.PrefixFrom(coreIPv6, 64)), Flags: unix.IFA_F_NODAD}),
-		nl.RouteAdd(&netlink.Route{LinkIndex: up.Attrs().Index, Gw: clientRouter.AsSlice()}),
-		nl.RouteAdd(&netlink.Route{LinkIndex: in.Attrs().Index, Gw: coreRouter.AsSlice()}),
+	must(e.t, err)
+	must(e.t, nl.AddrAdd(up, &netlink.Addr{IPNet: toIPNet(netip.PrefixFrom(serverIPv4, 24))}))
+	e.coreName = core
+	e.readdress(e.t)
+}
+
+// readdress adds what the kernel takes away from an interface that is down.
+func (e *Env) readdress(t *testing.T) {
+	t.Helper()
+	nl := e.server.nl
+	up, err := nl.LinkByName(uplinkDevice)
+	must(e.t, err)
+	in, err := nl.LinkByName(e.coreName)
+	must(e.t, err)
+	must(e.t,
+		nl.AddrReplace(in, &netlink.Addr{IPNet: toIPNet(netip.PrefixFrom(coreIPv6, 64)), Flags: unix.IFA_F_NODAD}),
+		nl.RouteReplace(&netlink.Route{LinkIndex: up.Attrs().Index, Gw: clientRouter.AsSlice()}),
+		nl.RouteReplace(&netlink.Route{LinkIndex: in.Attrs().Index, Gw: coreRouter.AsSlice()}),
 		nl.NeighSet(&netlink.Neigh{LinkIndex: up.Attrs().Index, IP: clientRouter.AsSlice(), HardwareAddr: clientMAC, State: netlink.NUD_PERMANENT}),
 		nl.NeighSet(&netlink.Neigh{LinkIndex: in.Attrs().Index, IP: coreRouter.AsSlice(), HardwareAddr: hostMAC, State: netlink.NUD_PERMANENT}),
 	)
@@ -192,12 +215,12 @@ func (e *Env) address(core string) {
 // second makes the second uplink; the NAT router is at its other end.
 func (e *Env) second() {
 	e.t.Helper()
-	nat := newSpace(e.t)
-	e.connect(nat, secondUplink, secondMAC, "out0", natMAC)
+	e.nat = newSpace(e.t)
+	e.connect(e.nat, secondUplink, secondMAC, "out0", natMAC)
 	nl := e.server.nl
 	up, err := nl.LinkByName(secondUplink)
-	e.must(err)
-	e.must(
+	must(e.t, err)
+	must(e.t,
 		nl.AddrAdd(up, &netlink.Addr{IPNet: toIPNet(netip.PrefixFrom(secondIPv4, 24))}),
 		nl.NeighSet(&netlink.Neigh{LinkIndex: up.Attrs().Index, IP: natIPv4.AsSlice(), HardwareAddr: natMAC, State: netlink.NUD_PERMANENT}),
 	)
@@ -211,7 +234,7 @@ func toIPNet(p netip.Prefix) *net.IPNet {
 func (e *Env) bpffs() string {
 	e.t.Helper()
 	dir := e.t.TempDir()
-	e.must(unix.Mount("bpf", dir, "bpf", 0, ""))
+	must(e.t, unix.Mount("bpf", dir, "bpf", 0, ""))
 	e.t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	return filepath.Join(dir, "dp")
 }
@@ -222,16 +245,16 @@ func (e *Env) listen() {
 	e.server.do(func() {
 		var err error
 		e.socket, err = net.ListenPacket("udp4", ":3653")
-		e.must(err)
+		must(e.t, err)
 	})
 	e.t.Cleanup(func() { _ = e.socket.Close() })
 }
 
 // start opens a driver and configures it.
-func (e *Env) start() {
-	e.t.Helper()
+func (e *Env) start(t *testing.T) {
+	t.Helper()
 	e.server.do(func() { e.dp = e.open(e.t) })
-	e.must(e.dp.Configure(context.Background(), e.Config))
+	must(t, e.dp.Configure(context.Background(), e.Config))
 }
 
 // tunnel makes a tunnel of the next index of a pool. The outer address is the client's own.
@@ -295,4 +318,19 @@ func (e *Env) state(t *testing.T, id uint32) datapath.State {
 	}
 	t.Fatalf("tunnel %d is not in force", id)
 	panic("unreachable")
+}
+
+// udp6 opens a socket at the server's address inside the tunnels.
+func (e *Env) udp6(t *testing.T) net.PacketConn {
+	t.Helper()
+	var socket net.PacketConn
+	e.server.do(func() {
+		var err error
+		socket, err = net.ListenPacket("udp6", netip.AddrPortFrom(tunnelServer, innerPort).String())
+		must(e.t, err)
+	})
+	if err := socket.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return socket
 }

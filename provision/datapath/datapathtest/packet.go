@@ -163,3 +163,10 @@ func checksum(parts ...[]byte) uint16 {
 	}
 	return ^uint16(sum)
 }
+
+// summed is a datagram with its checksum over IPv6.
+func summed(from, to netip.Addr, source, destination uint16, payload []byte) []byte {
+	b := udp(source, destination, payload)
+	be.PutUint16(b[6:], checksum(pseudo(from, to, len(b), unix.IPPROTO_UDP), b))
+	return b
+}

@@ -21,13 +21,35 @@ func Run(t *testing.T, topology Topology, open Open) {
 		t.Skip("network namespaces need root")
 	}
 	e := newEnv(t, topology, open)
-	e.start()
+	e.server.do(func() { e.dp = e.open(t) })
+	t.Run("model", func(t *testing.T) { RunModel(t, e.Config, e.dp) })
 	t.Cleanup(func() { _ = e.dp.Close() })
 	for _, c := range []struct {
 		name string
 		run  func(*testing.T, *Env)
 	}{
 		{"forward", forward},
+		{"spoof", spoof},
+		{"native", native},
+		{"nowhere", nowhere},
+		{"elsewhere", elsewhere},
+		{"too big", tooBig},
+		{"too big flood", tooBigFlood},
+		{"hop limit", hopLimit},
+		{"echo", echo},
+		{"own", own},
+		{"hairpin", hairpin},
+		{"class", class},
+		{"odd", odd},
+		{"garbage", garbage},
+		{"foreign", foreign},
+		{"NAT", nat},
+		{"exact", exact},
+		{"deleted", deleted},
+		{"renewed", renewed},
+		{"restarted", restarted},
+		{"reconfigured", reconfigured},
+		{"flap", flap},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, e) })
 	}

@@ -18,8 +18,9 @@ type change struct {
 	config datapath.Config
 	layout layout
 
-	all []*iface
-	old *moving // set if the records have to move to another map
+	all  []*iface
+	old  *moving // set if the records have to move to another map
+	done *loader // what has been attached
 }
 
 // run makes the steps in an order in which packets always find their way: the device and its routes, then the programs, at
@@ -37,7 +38,7 @@ func (c *change) run() error {
 	if err := errors.Join(checkMTU(c.config, all), makePinDir(pinDir(c.config))); err != nil {
 		return err
 	}
-	for _, step := range []func() error{c.openMaps, c.openDevice, c.openTable, c.attach, c.finishMoving, c.refit, c.route} {
+	for _, step := range []func() error{c.openMaps, c.openDevice, c.openTable, c.attach, c.finishMoving, c.refit, c.route, c.tidy} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -80,7 +81,7 @@ func (c *change) recall() error {
 	config, ok := d.table.readConfig()
 	if ok {
 		layout, err := layoutOf(config.Pools)
-		if ok = err == nil && int(layout.size) == len(d.table.records); ok {
+		if ok = err == nil && layout.size == d.table.size(); ok {
 			d.config, d.layout = config, layout
 		}
 	}
@@ -89,7 +90,7 @@ func (c *change) recall() error {
 			d.log.Warn().Int("tunnels", d.table.count).Msg("tunnels of an earlier process cannot be read; they are removed")
 		}
 		for slot := range d.table.slots(0) {
-			d.table.records[slot].clear()
+			d.table.record(slot).clear()
 			d.table.mark(slot, false)
 		}
 		d.config, d.layout = datapath.Config{PinPath: c.config.PinPath}, layout{}
@@ -116,7 +117,7 @@ func (c *change) openDevice() error {
 // openTable sees to it that the records lie as the Config says: where they are, or in a new map that they move to.
 func (c *change) openTable() error {
 	d := c.driver
-	if int(c.layout.size) == len(d.table.records) && (d.layout.equal(c.layout) || d.table.count == 0) {
+	if c.layout.size == d.table.size() && (d.layout.equal(c.layout) || d.table.count == 0) {
 		return nil
 	}
 	made, err := d.maps.newTunnels(c.layout.size)
@@ -156,7 +157,8 @@ func (c *change) attach() error {
 		}
 	}
 	d.state.setPorts(d.places)
-	return a.prune(load.hooks)
+	c.done = load
+	return nil
 }
 
 // programMaps are the maps the programs are to use.
@@ -171,14 +173,20 @@ func (c *change) programMaps() map[string]*ebpf.Map {
 	return shared
 }
 
-// route sets the addresses and routes of the device, and removes that of an earlier Config.
+// route sets the addresses and routes of the device.
 func (c *change) route() error {
 	d := c.driver
 	wanted := c.layout.ranges()
 	for _, e := range d.ends {
 		wanted = append(wanted, e.foreign()...)
 	}
-	if err := errors.Join(d.device.setAddress(d.host, c.config.Server, d.log), d.device.setRoutes(d.host, wanted, d.log)); err != nil {
+	return errors.Join(d.device.setAddress(d.host, c.config.Server, d.log), d.device.setRoutes(d.host, wanted, d.log))
+}
+
+// tidy takes away the programs and the device that are not wanted any more, once no packet is led to them.
+func (c *change) tidy() error {
+	d := c.driver
+	if err := c.done.attach.prune(c.done.hooks); err != nil {
 		return err
 	}
 	if before := d.config.Device; before != "" && before != c.config.Device {
@@ -209,11 +217,11 @@ func (c *change) refit() error {
 	for slot := range d.table.slots(0) {
 		t := d.tunnel(c.layout, slot)
 		if c.config.Check(t) != nil {
-			d.table.records[slot].clear()
+			d.table.record(slot).clear()
 			gone = append(gone, t)
 			continue
 		}
-		r := &d.table.records[slot]
+		r := d.table.record(slot)
 		now := r.identity()
 		if wanted := identify(t, c.effectiveMTU(t), now.key&hasMask); wanted != now {
 			r.setMTU(wanted)
@@ -256,9 +264,9 @@ func (c *change) startMoving() error {
 			gone = append(gone, t.ID)
 			continue
 		}
-		r := &d.table.records[slot]
-		id := identify(t, c.effectiveMTU(t), atomic.LoadUint64(&r.rxKey)&hasMask)
-		c.old.next.records[after].put(id, t.Session, atomic.LoadUint64(&r.seen), datapath.Counters{})
+		r := d.table.record(slot)
+		id := identify(t, c.effectiveMTU(t), atomic.LoadUint64(&r.in.key)&hasMask)
+		c.old.next.record(after).put(id, t.Session, atomic.LoadUint64(&r.in.seen), datapath.Counters{})
 		c.old.next.mark(after, true)
 		c.old.pairs = append(c.old.pairs, [2]uint32{slot, after})
 	}
@@ -281,10 +289,10 @@ func (c *change) finishMoving() error {
 		return err
 	}
 	for _, pair := range c.old.pairs {
-		from, to := &d.table.records[pair[0]], &c.old.next.records[pair[1]]
+		from, to := d.table.record(pair[0]), c.old.next.record(pair[1])
 		to.add(from.counters())
-		if seen := atomic.LoadUint64(&from.seen); seen > atomic.LoadUint64(&to.seen) {
-			atomic.StoreUint64(&to.seen, seen)
+		if seen := atomic.LoadUint64(&from.in.seen); seen > atomic.LoadUint64(&to.in.seen) {
+			atomic.StoreUint64(&to.in.seen, seen)
 		}
 	}
 	old := d.table

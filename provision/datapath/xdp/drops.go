@@ -13,7 +13,7 @@ import (
 // dropEntry is struct drop of bpf/tables.h.
 type dropEntry struct {
 	Packets uint64
-	Last    uint64 // CLOCK_MONOTONIC_COARSE, ns
+	Last    uint64 // CLOCK_MONOTONIC, ns
 	Remote  uint64 // a key
 	Slot    uint32
 	_       uint32

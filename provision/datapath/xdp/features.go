@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,7 +33,12 @@ func (h *host) xdpFeatures(index int) (features uint64, known bool, err error) {
 	if err != nil {
 		return 0, false, nil //nolint:nilerr // no such family: an older kernel
 	}
-	socket, err := nl.GetNetlinkSocketAt(h.space, -1, unix.NETLINK_GENERIC)
+	// Only a socket for another namespace than the thread's own takes CAP_SYS_ADMIN, which the daemon does not have.
+	var socket *nl.NetlinkSocket
+	err = h.do(func() (err error) {
+		socket, err = nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_GENERIC)
+		return err
+	})
 	if err != nil {
 		return 0, false, fmt.Errorf("generic netlink: %w", err)
 	}

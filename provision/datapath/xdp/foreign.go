@@ -34,7 +34,7 @@ func (d *Driver) recallForeign() error {
 	var stale []foreignKey
 	for entries := m.Iterate(); entries.Next(&key, &id); {
 		slot, ok := d.layout.slot(id)
-		if !ok || !d.table.records[slot].inForce() || d.table.records[slot].rxKey&hasForeign == 0 {
+		if !ok || !d.table.record(slot).inForce() || d.table.record(slot).in.key&hasForeign == 0 {
 			stale = append(stale, key)
 			continue
 		}

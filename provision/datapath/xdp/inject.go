@@ -31,8 +31,8 @@ func (d *Driver) Inject(encap datapath.Encap, local, remote netip.AddrPort, pack
 		}
 		return
 	}
-	r := &d.table.records[slot]
-	atomic.StoreUint64(&r.seen, now())
+	r := d.table.record(slot)
+	atomic.StoreUint64(&r.in.seen, now())
 	r.add(datapath.Counters{RxPackets: 1, RxBytes: uint64(inner.Length)})
 }
 
@@ -46,7 +46,7 @@ func (d *Driver) admit(inner datapath.Inner, encap datapath.Encap, local, remote
 		return 0, 0, datapath.InnerSource
 	}
 	slot, ok = d.layout.slot(id)
-	if !ok || !d.table.records[slot].inForce() {
+	if !ok || !d.table.record(slot).inForce() {
 		return id, slot, datapath.NoTunnel
 	}
 	return id, slot, inner.Refuse(d.tunnel(d.layout, slot), encap, local, remote)

@@ -33,7 +33,7 @@ func openMaps(dir string, size uint32) (*maps, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec.Maps[mapTunnels].MaxEntries = size + configRecords
+	spec.Maps[mapTunnels].MaxEntries = lines(size)
 	m := &maps{dir: dir, named: map[string]*ebpf.Map{}}
 	for _, name := range []string{mapTunnels, mapForeign, mapState, mapDrops, mapBucket} {
 		if m.named[name], err = openMap(spec.Maps[name], filepath.Join(dir, name)); err != nil {
@@ -80,7 +80,7 @@ func (m *maps) newTunnels(size uint32) (*ebpf.Map, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec.Maps[mapTunnels].MaxEntries = size + configRecords
+	spec.Maps[mapTunnels].MaxEntries = lines(size)
 	made, err := ebpf.NewMap(spec.Maps[mapTunnels])
 	if err != nil {
 		return nil, fmt.Errorf("make map %s of %d records: %w", mapTunnels, size, err)

@@ -12,26 +12,37 @@ import (
 	"ddtb/provision/datapath"
 )
 
-// record is struct tunnel of bpf/tables.h as sixteen words. Programs on other CPUs read and count in it at any time, so
-// it is touched by atomic operations only. Little-endian, as the objects are.
-type record struct {
-	rxKey     uint64 // remote address, port, protocol, has flags; 0: not in force
-	rxLocal   uint64 // local address, port
-	rxPackets uint64
-	rxBytes   uint64
-	seen      uint64 // CLOCK_MONOTONIC_COARSE, ns
-	session   uint64
-	_         [2]uint64
-
-	txKey     uint64
-	txLocal   uint64 // local address, port, MTU in force
-	txExtra   uint64 // header checksum, MTU asked for
-	txPackets uint64
-	txBytes   uint64
-	_         [3]uint64
+// inbound and outbound are the lines of a tunnel as in bpf/tables.h, each of eight words. Programs on other CPUs read and
+// count in them at any time, so they are touched by atomic operations only. Little-endian, as the objects are.
+type inbound struct {
+	key     uint64 // remote address, port, protocol, has flags; 0: not in force
+	local   uint64 // local address, port
+	packets uint64
+	bytes   uint64
+	seen    uint64 // CLOCK_MONOTONIC_COARSE, ns
+	session uint64
+	_       [2]uint64
 }
 
-const recordSize = 128
+type outbound struct {
+	key     uint64
+	local   uint64 // local address, port, MTU in force
+	extra   uint64 // header checksum, MTU asked for
+	packets uint64
+	bytes   uint64
+	_       [3]uint64
+}
+
+const (
+	lineSize   = 64
+	recordSize = 2 * lineSize
+)
+
+// record is both lines of a tunnel.
+type record struct {
+	in  *inbound
+	out *outbound
+}
 
 // The has flags of a key: which of its addresses the tunnel holds.
 const (
@@ -93,61 +104,61 @@ func headerChecksum(local, remote netip.Addr, protocol byte) uint16 {
 	return binary.LittleEndian.Uint16(b[:])
 }
 
-func (r *record) inForce() bool { return atomic.LoadUint64(&r.rxKey) != 0 }
+func (r record) inForce() bool { return atomic.LoadUint64(&r.in.key) != 0 }
 
-func (r *record) identity() identity {
+func (r record) identity() identity {
 	return identity{
-		key: atomic.LoadUint64(&r.rxKey), rxLocal: atomic.LoadUint64(&r.rxLocal),
-		txLocal: atomic.LoadUint64(&r.txLocal), txExtra: atomic.LoadUint64(&r.txExtra),
+		key: atomic.LoadUint64(&r.in.key), rxLocal: atomic.LoadUint64(&r.in.local),
+		txLocal: atomic.LoadUint64(&r.out.local), txExtra: atomic.LoadUint64(&r.out.extra),
 	}
 }
 
 // clear takes a record out of force. Programs that already run may still use it for the length of a grace period.
-func (r *record) clear() {
-	atomic.StoreUint64(&r.rxKey, 0)
-	atomic.StoreUint64(&r.txKey, 0)
+func (r record) clear() {
+	atomic.StoreUint64(&r.in.key, 0)
+	atomic.StoreUint64(&r.out.key, 0)
 }
 
 // put writes a record that is out of force and still, and puts it in force: the keys come last.
-func (r *record) put(id identity, session, seen uint64, counters datapath.Counters) {
-	atomic.StoreUint64(&r.rxLocal, id.rxLocal)
-	atomic.StoreUint64(&r.txLocal, id.txLocal)
-	atomic.StoreUint64(&r.txExtra, id.txExtra)
-	atomic.StoreUint64(&r.session, session)
-	atomic.StoreUint64(&r.seen, seen)
-	atomic.StoreUint64(&r.rxPackets, counters.RxPackets)
-	atomic.StoreUint64(&r.rxBytes, counters.RxBytes)
-	atomic.StoreUint64(&r.txPackets, counters.TxPackets)
-	atomic.StoreUint64(&r.txBytes, counters.TxBytes)
-	atomic.StoreUint64(&r.txKey, id.key)
-	atomic.StoreUint64(&r.rxKey, id.key)
+func (r record) put(id identity, session, seen uint64, counters datapath.Counters) {
+	atomic.StoreUint64(&r.in.local, id.rxLocal)
+	atomic.StoreUint64(&r.out.local, id.txLocal)
+	atomic.StoreUint64(&r.out.extra, id.txExtra)
+	atomic.StoreUint64(&r.in.session, session)
+	atomic.StoreUint64(&r.in.seen, seen)
+	atomic.StoreUint64(&r.in.packets, counters.RxPackets)
+	atomic.StoreUint64(&r.in.bytes, counters.RxBytes)
+	atomic.StoreUint64(&r.out.packets, counters.TxPackets)
+	atomic.StoreUint64(&r.out.bytes, counters.TxBytes)
+	atomic.StoreUint64(&r.out.key, id.key)
+	atomic.StoreUint64(&r.in.key, id.key)
 }
 
 // setMTU changes the MTU of a record in force. One word holds the one the programs read.
-func (r *record) setMTU(id identity) {
-	atomic.StoreUint64(&r.txExtra, id.txExtra)
-	atomic.StoreUint64(&r.txLocal, id.txLocal)
+func (r record) setMTU(id identity) {
+	atomic.StoreUint64(&r.out.extra, id.txExtra)
+	atomic.StoreUint64(&r.out.local, id.txLocal)
 }
 
-func (r *record) counters() datapath.Counters {
+func (r record) counters() datapath.Counters {
 	return datapath.Counters{
-		RxPackets: atomic.LoadUint64(&r.rxPackets), RxBytes: atomic.LoadUint64(&r.rxBytes),
-		TxPackets: atomic.LoadUint64(&r.txPackets), TxBytes: atomic.LoadUint64(&r.txBytes),
+		RxPackets: atomic.LoadUint64(&r.in.packets), RxBytes: atomic.LoadUint64(&r.in.bytes),
+		TxPackets: atomic.LoadUint64(&r.out.packets), TxBytes: atomic.LoadUint64(&r.out.bytes),
 	}
 }
 
-func (r *record) add(c datapath.Counters) {
-	atomic.AddUint64(&r.rxPackets, c.RxPackets)
-	atomic.AddUint64(&r.rxBytes, c.RxBytes)
-	atomic.AddUint64(&r.txPackets, c.TxPackets)
-	atomic.AddUint64(&r.txBytes, c.TxBytes)
+func (r record) add(c datapath.Counters) {
+	atomic.AddUint64(&r.in.packets, c.RxPackets)
+	atomic.AddUint64(&r.in.bytes, c.RxBytes)
+	atomic.AddUint64(&r.out.packets, c.TxPackets)
+	atomic.AddUint64(&r.out.bytes, c.TxBytes)
 }
 
 // tunnel reads everything but the inner addresses, which are not in the record.
-func (r *record) tunnel(id uint32) datapath.Tunnel {
+func (r record) tunnel(id uint32) datapath.Tunnel {
 	words := r.identity()
 	t := datapath.Tunnel{
-		ID: id, Session: atomic.LoadUint64(&r.session), Encap: datapath.V6UDPV4,
+		ID: id, Session: atomic.LoadUint64(&r.in.session), Encap: datapath.V6UDPV4,
 		Local: toAddrPort(words.rxLocal), Remote: toAddrPort(words.key), MTU: int(uint16(words.txExtra >> 16)),
 	}
 	if byte(words.key>>48) == unix.IPPROTO_IPV6 {

@@ -67,7 +67,7 @@ func (d *device) setRoutes(h *host, wanted []netip.Prefix, log zerolog.Logger) e
 		want[prefix] = true
 	}
 	routed, guarded := map[netip.Prefix]bool{}, map[netip.Prefix]bool{}
-	var errs []error
+	var stale []netlink.Route
 	for _, route := range there {
 		prefix := toPrefix(route.Dst, netlink.FAMILY_V6)
 		switch {
@@ -76,9 +76,10 @@ func (d *device) setRoutes(h *host, wanted []netip.Prefix, log zerolog.Logger) e
 		case want[prefix] && route.LinkIndex == d.index:
 			routed[prefix] = true
 		default:
-			errs = append(errs, delRoute(h, &route))
+			stale = append(stale, route)
 		}
 	}
+	var errs []error
 	for _, prefix := range wanted {
 		if !guarded[prefix] {
 			errs = append(errs, addRoute(h, guardOf(prefix)))
@@ -88,6 +89,9 @@ func (d *device) setRoutes(h *host, wanted []netip.Prefix, log zerolog.Logger) e
 			log.Debug().Stringer("prefix", prefix).Str("show", fmt.Sprintf("ip -6 route show dev %s proto %d", d.name, RouteProtocol)).
 				Msg("route added")
 		}
+	}
+	for _, route := range stale {
+		errs = append(errs, delRoute(h, &route))
 	}
 	return errors.Join(errs...)
 }
@@ -103,7 +107,8 @@ func ourRoutes(h *host) ([]netlink.Route, error) {
 }
 
 func addRoute(h *host, route *netlink.Route) error {
-	if err := h.nl.RouteAdd(route); err != nil && !errors.Is(err, unix.EEXIST) {
+	// Appended: beside a route of another device to the same prefix, which is taken away afterwards.
+	if err := h.nl.RouteAppend(route); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add route to %s: %w", route.Dst, err)
 	}
 	return nil

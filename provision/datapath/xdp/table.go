@@ -19,18 +19,28 @@ import (
 	"ddtb/provision/datapath"
 )
 
-// configRecords are at the end of the map, out of every program's reach: they hold the Config by which the records are to
-// be read, so that one is never seen without the other.
-const configRecords = 512
+// configLines are at the end of the map, out of every program's reach: they hold the Config by which the others are to be
+// read, so that one is never seen without the other.
+const configLines = 1024
 
-// table is the map of records in the memory of this process, and which of them are in force.
+// table is the map of tunnels in the memory of this process, and which of them are in force.
 type table struct {
-	memory  []byte
-	records []record
-	config  []byte   // of the configRecords
-	active  []uint64 // one bit a record
-	count   int
+	memory []byte
+	in     []inbound
+	out    []outbound
+	config []byte   // of the configLines
+	active []uint64 // one bit a slot
+	count  int
 }
+
+// record is that of a slot.
+func (t *table) record(slot uint32) record { return record{&t.in[slot], &t.out[slot]} }
+
+// size is the number of slots.
+func (t *table) size() uint32 { return uint32(len(t.in)) }
+
+// lines is how many lines a map for so many slots has.
+func lines(size uint32) uint32 { return 2*size + configLines }
 
 // mapArray maps an mmapable array map.
 func mapArray(m *ebpf.Map) ([]byte, error) {
@@ -45,27 +55,28 @@ func mapArray(m *ebpf.Map) ([]byte, error) {
 
 // openTable maps the records and sees which are in force. One that a killed process left half in force is taken out.
 func openTable(m *ebpf.Map) (*table, error) {
-	if m.MaxEntries() <= configRecords {
-		return nil, fmt.Errorf("%s: %d records are too few to be of this program", m, m.MaxEntries())
+	if m.MaxEntries() <= configLines || m.MaxEntries()%2 != 0 {
+		return nil, fmt.Errorf("%s: %d lines cannot be of this program", m, m.MaxEntries())
 	}
 	memory, err := mapArray(m)
 	if err != nil {
 		return nil, err
 	}
-	n := int(m.MaxEntries()) - configRecords
+	n := int(m.MaxEntries()-configLines) / 2
+	second, config := memory[n*lineSize:], memory[n*recordSize:]
 	t := &table{
-		memory:  memory,
-		config:  memory[n*recordSize:][:configRecords*recordSize],
-		records: unsafe.Slice((*record)(unsafe.Pointer(unsafe.SliceData(memory))), n),
-		active:  make([]uint64, (n+63)/64),
+		memory: memory,
+		in:     unsafe.Slice((*inbound)(unsafe.Pointer(unsafe.SliceData(memory))), n),
+		out:    unsafe.Slice((*outbound)(unsafe.Pointer(unsafe.SliceData(second))), n),
+		config: config[:configLines*lineSize],
+		active: make([]uint64, (n+63)/64),
 	}
-	for i := range t.records {
-		r := &t.records[i]
-		switch {
-		case r.rxKey != 0 && r.rxKey == r.txKey:
-			t.mark(uint32(i), true)
-		case r.rxKey != r.txKey:
+	for slot := range uint32(n) {
+		switch r := t.record(slot); {
+		case r.in.key != r.out.key:
 			r.clear()
+		case r.in.key != 0:
+			t.mark(slot, true)
 		}
 	}
 	return t, nil
@@ -73,7 +84,7 @@ func openTable(m *ebpf.Map) (*table, error) {
 
 func (t *table) close() error {
 	memory := t.memory
-	t.memory, t.records, t.config = nil, nil, nil
+	t.memory, t.in, t.out, t.config = nil, nil, nil, nil
 	return unix.Munmap(memory)
 }
 

@@ -39,6 +39,7 @@ const (
 	hookTCVarServerHigh   = "server_high"
 	hookTCVarServerLow    = "server_low"
 	hookTCVarShrinkL3     = "shrink_l3"
+	hookTCVarSlots        = "slots"
 )
 
 // loadHookTC returns the embedded CollectionSpec for hookTC.
@@ -118,6 +119,7 @@ type hookTCVariableSpecs struct {
 	ServerHigh *ebpf.VariableSpec `ebpf:"server_high"`
 	ServerLow  *ebpf.VariableSpec `ebpf:"server_low"`
 	ShrinkL3   *ebpf.VariableSpec `ebpf:"shrink_l3"`
+	Slots      *ebpf.VariableSpec `ebpf:"slots"`
 }
 
 // hookTCObjects contains all objects after they have been loaded into the kernel.
@@ -177,6 +179,7 @@ type hookTCVariables struct {
 	ServerHigh *ebpf.Variable `ebpf:"server_high"`
 	ServerLow  *ebpf.Variable `ebpf:"server_low"`
 	ShrinkL3   *ebpf.Variable `ebpf:"shrink_l3"`
+	Slots      *ebpf.Variable `ebpf:"slots"`
 }
 
 // hookTCPrograms contains all programs after they have been loaded into the kernel.

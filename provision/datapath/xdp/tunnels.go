@@ -86,7 +86,7 @@ func (b *batch) add(t datapath.Tunnel) {
 	if !changes {
 		return
 	}
-	if r := &d.table.records[slot]; r.inForce() {
+	if r := d.table.record(slot); r.inForce() {
 		r.clear()
 		b.cleared = true
 	}
@@ -127,7 +127,7 @@ func (d *Driver) check(t datapath.Tunnel) error {
 // prepare compares a tunnel with what is in force; changes is false if nothing is left to be done.
 func (d *Driver) prepare(t datapath.Tunnel, slot uint32) (s setting, changes bool) {
 	s = setting{tunnel: t, slot: slot, words: d.identify(t), seen: now()}
-	r := &d.table.records[slot]
+	r := d.table.record(slot)
 	if !r.inForce() {
 		return s, true
 	}
@@ -178,9 +178,9 @@ func (d *Driver) outerMTU() int {
 
 // install puts a tunnel whose record is out of force into force.
 func (d *Driver) install(s setting) error {
-	r := &d.table.records[s.slot]
+	r := d.table.record(s.slot)
 	if s.seen == 0 {
-		s.seen, s.counters = atomic.LoadUint64(&r.seen), r.counters()
+		s.seen, s.counters = atomic.LoadUint64(&r.in.seen), r.counters()
 	}
 	if err := d.setForeign(s.tunnel); err != nil {
 		d.table.mark(s.slot, false)
@@ -216,7 +216,7 @@ func (d *Driver) Delete(_ context.Context, id uint32) (datapath.Counters, error)
 	waited := d.grace.wait()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	counters := d.table.records[slot].counters()
+	counters := d.table.record(slot).counters()
 	dropped := d.dropForeign(id)
 	delete(d.dying, id)
 	close(gone)
@@ -233,10 +233,10 @@ func (d *Driver) startDelete(id uint32) (slot uint32, gone chan struct{}, err er
 		return 0, nil, err
 	}
 	slot, ok := d.layout.slot(id)
-	if !ok || !d.table.records[slot].inForce() {
+	if !ok || !d.table.record(slot).inForce() {
 		return 0, nil, fmt.Errorf("tunnel %d: %w", id, datapath.ErrNotFound)
 	}
-	d.table.records[slot].clear()
+	d.table.record(slot).clear()
 	d.table.mark(slot, false)
 	gone = make(chan struct{})
 	d.dying[id] = gone
@@ -283,8 +283,8 @@ func (d *Driver) read(chunk *[]datapath.State, next *uint32) (more bool, err err
 			return true, nil
 		}
 		*next = slot + 1
-		r := &d.table.records[slot]
-		seen := atomic.LoadUint64(&r.seen)
+		r := d.table.record(slot)
+		seen := atomic.LoadUint64(&r.in.seen)
 		*chunk = append(*chunk, datapath.State{
 			Tunnel: d.tunnel(d.layout, slot), Counters: r.counters(), LastSeen: wall.Add(-time.Duration(clock - seen)),
 		})
@@ -294,9 +294,9 @@ func (d *Driver) read(chunk *[]datapath.State, next *uint32) (more bool, err err
 
 // tunnel reads a whole tunnel.
 func (d *Driver) tunnel(l layout, slot uint32) datapath.Tunnel {
-	r := &d.table.records[slot]
+	r := d.table.record(slot)
 	t := r.tunnel(l.id(slot))
-	key := atomic.LoadUint64(&r.rxKey)
+	key := atomic.LoadUint64(&r.in.key)
 	endpoint, prefix := l.addresses(t.ID)
 	if key&hasEndpoint != 0 {
 		t.Endpoint = endpoint

@@ -38,6 +38,7 @@ const (
 	hookXDPVarServerHigh = "server_high"
 	hookXDPVarServerLow  = "server_low"
 	hookXDPVarShrinkL3   = "shrink_l3"
+	hookXDPVarSlots      = "slots"
 )
 
 // loadHookXDP returns the embedded CollectionSpec for hookXDP.
@@ -116,6 +117,7 @@ type hookXDPVariableSpecs struct {
 	ServerHigh *ebpf.VariableSpec `ebpf:"server_high"`
 	ServerLow  *ebpf.VariableSpec `ebpf:"server_low"`
 	ShrinkL3   *ebpf.VariableSpec `ebpf:"shrink_l3"`
+	Slots      *ebpf.VariableSpec `ebpf:"slots"`
 }
 
 // hookXDPObjects contains all objects after they have been loaded into the kernel.
@@ -175,6 +177,7 @@ type hookXDPVariables struct {
 	ServerHigh *ebpf.Variable `ebpf:"server_high"`
 	ServerLow  *ebpf.Variable `ebpf:"server_low"`
 	ShrinkL3   *ebpf.Variable `ebpf:"shrink_l3"`
+	Slots      *ebpf.Variable `ebpf:"slots"`
 }
 
 // hookXDPPrograms contains all programs after they have been loaded into the kernel.

@@ -294,8 +294,8 @@ func (s *stage) end() error {
 	if err := s.run(s.isp.Server, s.isp.Program("ddtb"), "remove", "-c", s.isp.ConfigFile()); err != nil {
 		return err
 	}
-	if left, err := os.ReadDir(s.isp.BPF()); err != nil || len(left) > 0 {
-		return fmt.Errorf("still pinned: %v (%w)", left, err)
+	if pinned := s.isp.Pinned(); len(pinned) > 0 {
+		return fmt.Errorf("still pinned: %v", pinned)
 	}
 	return nil
 }

@@ -9,7 +9,8 @@
 /* A packet and what is known about it. */
 struct packet {
 	struct ipv6hdr *inner;
-	struct tunnel *tunnel;
+	struct inbound *in;
+	struct outbound *out;
 	__u64 key;    /* remote address, port and protocol of the outer header */
 	__u32 slot;   /* MISS if not known */
 	__u32 length; /* of the inner packet */
@@ -56,7 +57,7 @@ inline_always void count_drop(__u32 reason, const struct packet *p, const struct
 	if (!d)
 		return;
 	d->packets++;
-	d->last = bpf_ktime_get_coarse_ns();
+	d->last = bpf_ktime_get_ns(); /* exact: of two CPUs' last offenders the later one is asked for */
 	d->remote = p->key;
 	d->slot = p->slot;
 	if (ip6 && (void *)(ip6 + 1) <= end)
@@ -65,9 +66,14 @@ inline_always void count_drop(__u32 reason, const struct packet *p, const struct
 		__builtin_memset(&d->inner, 0, sizeof(d->inner));
 }
 
-/* One entry of the array: the index is checked against its size by the lookup. */
-inline_always struct tunnel *get_tunnel(__u32 slot)
+inline_always struct inbound *get_inbound(__u32 slot)
 {
+	return bpf_map_lookup_elem(&tunnels, &slot);
+}
+
+inline_always struct outbound *get_outbound(__u32 slot)
+{
+	slot += slots;
 	return bpf_map_lookup_elem(&tunnels, &slot);
 }
 
@@ -162,7 +168,7 @@ inline_always __u32 length_of(const struct ipv6hdr *ip6)
 inline_always int parse(struct iphdr *ip, void *end, __u32 available, struct packet *p)
 {
 	struct udphdr *udp = (void *)(ip + 1);
-	__u32 total;
+	__u32 total, datagram;
 
 	if ((void *)(ip + 1) > end || *(__u8 *)ip != 0x45 || ip->frag_off & bpf_htons(0x3fff))
 		return PASS;
@@ -174,25 +180,24 @@ inline_always int parse(struct iphdr *ip, void *end, __u32 available, struct pac
 		p->key |= (__u64)udp->source << 32;
 		p->room = sizeof(*ip) + sizeof(*udp);
 		p->inner = (void *)(udp + 1);
-		if ((void *)p->inner + 1 > end || bpf_ntohs(udp->len) <= sizeof(*udp))
+		datagram = sizeof(*ip) + bpf_ntohs(udp->len);
+		if ((void *)p->inner + 1 > end || datagram <= p->room)
 			return MALFORMED;
 		if (*(__u8 *)p->inner >> 4 == 0xf)
 			return PASS; /* TSP (RFC 5572 section 5.2) */
-		if (bpf_ntohs(udp->len) > total - sizeof(*ip))
-			return MALFORMED;
-		total = sizeof(*ip) + bpf_ntohs(udp->len);
 	} else if (ip->protocol == IPPROTO_IPV6) {
 		if (!is_local(ip->daddr, 0, false))
 			return PASS;
 		p->room = sizeof(*ip);
 		p->inner = (void *)(ip + 1);
+		datagram = total;
 	} else {
 		return PASS;
 	}
 	if ((void *)(p->inner + 1) > end || p->inner->version != 6)
 		return MALFORMED;
 	p->length = length_of(p->inner);
-	if (p->room + p->length > total || total > available)
+	if (p->room + p->length > datagram || datagram > total || total > available)
 		return MALFORMED;
 	p->spare = available - p->room - p->length;
 	return ADMIT;
@@ -221,7 +226,7 @@ inline_always int merge_ecn(const struct iphdr *ip, struct packet *p)
 inline_always int admit(struct iphdr *ip, void *end, __u32 available, struct packet *p)
 {
 	struct udphdr *udp = (void *)(ip + 1);
-	struct tunnel *t;
+	struct inbound *in;
 	__be16 port = 0;
 	__u8 needs = 0;
 	int verdict;
@@ -236,17 +241,17 @@ inline_always int admit(struct iphdr *ip, void *end, __u32 available, struct pac
 	if (p->slot == MISS)
 		return is_link_local(&p->inner->saddr) || !(high_of(&p->inner->saddr) | low_of(&p->inner->saddr)) ?
 			LINK_LOCAL : INNER_SOURCE;
-	t = get_tunnel(p->slot);
-	if (!t)
+	in = get_inbound(p->slot);
+	if (!in)
 		return NO_TUNNEL;
-	key = *(volatile __u64 *)&t->rx_key;
+	key = *(volatile __u64 *)&in->key;
 	if (!key)
 		return NO_TUNNEL;
 	if (!(KEY_FLAGS(key) & needs))
 		return INNER_SOURCE;
-	if (KEY_REMOTE(key) != p->key || t->rx_local != ip->daddr || t->rx_port != port)
+	if (KEY_REMOTE(key) != p->key || in->local != ip->daddr || in->port != port)
 		return KEY_PROTOCOL(key) == ip->protocol ? OUTER_SOURCE : ENCAPSULATION;
-	p->tunnel = t;
+	p->in = in;
 	if (is_martian(&p->inner->daddr))
 		return MARTIAN;
 	return merge_ecn(ip, p);
@@ -254,11 +259,9 @@ inline_always int admit(struct iphdr *ip, void *end, __u32 available, struct pac
 
 inline_always void count_rx(const struct packet *p, __u32 packets, __u32 bytes, __u64 now)
 {
-	struct tunnel *t = p->tunnel;
-
-	__sync_fetch_and_add(&t->rx_packets, packets);
-	__sync_fetch_and_add(&t->rx_bytes, bytes);
-	t->seen = now;
+	__sync_fetch_and_add(&p->in->packets, packets);
+	__sync_fetch_and_add(&p->in->bytes, bytes);
+	p->in->seen = now;
 }
 
 inline_always void write_ecn(struct ipv6hdr *ip6, __u8 ecn)
@@ -268,27 +271,25 @@ inline_always void write_ecn(struct ipv6hdr *ip6, __u8 ecn)
 	*second = (*second & ~0x30) | ecn << 4;
 }
 
-/* The tunnel a native packet is for, or 0. */
-inline_always struct tunnel *find_destination(const struct ipv6hdr *ip6, struct packet *p)
+/* Finds the tunnel a native packet is for. */
+inline_always bool find_destination(const struct ipv6hdr *ip6, struct packet *p)
 {
-	struct tunnel *t;
 	__u8 needs = 0;
 
 	p->slot = find(&ip6->daddr, &needs);
 	if (p->slot == MISS)
-		return 0;
-	t = get_tunnel(p->slot);
-	if (!t)
-		return 0;
-	p->key = *(volatile __u64 *)&t->tx_key;
+		return false;
+	p->out = get_outbound(p->slot);
+	if (!p->out)
+		return false;
+	p->key = *(volatile __u64 *)&p->out->key;
 	if (!(KEY_FLAGS(p->key) & needs))
-		return 0;
-	p->tunnel = t;
+		return false;
 	p->length = length_of(ip6);
 	p->room = sizeof(struct iphdr);
 	if (KEY_PROTOCOL(p->key) == IPPROTO_UDP)
 		p->room += sizeof(struct udphdr);
-	return t;
+	return true;
 }
 
 /*
@@ -298,10 +299,9 @@ inline_always struct tunnel *find_destination(const struct ipv6hdr *ip6, struct 
  */
 inline_always __be16 count_tx(struct packet *p, __u32 packets, __u32 bytes)
 {
-	struct tunnel *t = p->tunnel;
-	__u64 number = __sync_fetch_and_add(&t->tx_packets, packets);
+	__u64 number = __sync_fetch_and_add(&p->out->packets, packets);
 
-	__sync_fetch_and_add(&t->tx_bytes, bytes);
+	__sync_fetch_and_add(&p->out->bytes, bytes);
 	return bpf_htons((__u16)(number + (p->key >> 32) * 0x9e37));
 }
 
@@ -313,7 +313,6 @@ inline_always __u8 outer_tos(__u8 class)
 /* Writes p->room octets of outer headers; false: they do not fit before end. */
 inline_always bool write_outer(struct iphdr *ip, void *end, const struct packet *p, __u8 tos, __be16 identification)
 {
-	const struct tunnel *t = p->tunnel;
 	__u32 total = p->length + p->room;
 	struct udphdr *udp = (void *)(ip + 1);
 
@@ -326,14 +325,14 @@ inline_always bool write_outer(struct iphdr *ip, void *end, const struct packet 
 	ip->frag_off = 0;
 	ip->ttl = HOP_LIMIT;
 	ip->protocol = KEY_PROTOCOL(p->key);
-	ip->saddr = t->tx_local;
+	ip->saddr = p->out->local;
 	ip->daddr = (__u32)p->key;
-	ip->check = ~fold((__u32)t->checksum + bpf_htons(total) + identification + bpf_htons(tos));
+	ip->check = ~fold((__u32)p->out->checksum + bpf_htons(total) + identification + bpf_htons(tos));
 	if (p->room == sizeof(*ip))
 		return true;
 	if ((void *)(udp + 1) > end)
 		return false;
-	udp->source = t->tx_port;
+	udp->source = p->out->port;
 	udp->dest = p->key >> 32;
 	udp->len = bpf_htons(p->length + sizeof(*udp));
 	udp->check = 0; /* none (RFC 768); the inner packet has its own */
@@ -360,7 +359,7 @@ inline_always bool may_complain(void)
 }
 
 /*
- * Judges a native packet on the core side: ADMIT if p->tunnel takes it as it is. What needs an answer or a second look goes to
+ * Judges a native packet on the core side: ADMIT if p->out takes it as it is. What needs an answer or a second look goes to
  * the stack: hop limit 1, hop-by-hop options, too big. segment is the largest packet that will be made of it, 0 if it is one.
  */
 inline_always int judge_native(struct ipv6hdr *ip6, __u32 available, __u32 segment, struct packet *p)
@@ -374,7 +373,7 @@ inline_always int judge_native(struct ipv6hdr *ip6, __u32 available, __u32 segme
 		return NATIVE_SOURCE;
 	if (!encap || !find_destination(ip6, p))
 		return PASS;
-	if ((segment ?: p->length) > p->tunnel->mtu)
+	if ((segment ?: p->length) > p->out->mtu)
 		return (segment ?: p->length) <= device_mtu || may_complain() ? PASS : TOO_BIG;
 	if (nexthop == NEXTHOP_STACK || ip6->hop_limit <= 1 || ip6->nexthdr == IPPROTO_HOPOPTS || is_martian(&ip6->saddr) ||
 	    p->length > available)
