@@ -178,7 +178,7 @@ func (d *daemon) openMetrics(c config.Config, registry *prometheus.Registry) err
 
 // listenControl opens the control socket for its group.
 func listenControl(c config.Control) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(c.Socket), 0o755); err != nil { //nolint:gosec // who may use the socket is said by its own mode
+	if err := os.MkdirAll(filepath.Dir(c.Socket), 0o755); err != nil {
 		return nil, fmt.Errorf("control.socket: %w", err)
 	}
 	listener, err := control.Listen(c.Socket)
@@ -210,7 +210,8 @@ func groupID(name string) (int, error) {
 }
 
 // run serves until ctx is done, then lets dialogues end, and leaves or ends the tunnels as configured. The parts that
-// clients speak to start when the broker has recovered and stop before it does.
+// clients speak to start when the broker has recovered and stop before it does. After a failure the tunnels always stay:
+// the next daemon takes them over.
 func (d *daemon) run(ctx context.Context, notify notifier) error {
 	broker := newRoutine("broker", func(ctx context.Context, ready func()) error {
 		if err := d.broker.Recover(ctx); err != nil {
@@ -232,34 +233,37 @@ func (d *daemon) run(ctx context.Context, notify notifier) error {
 			frontErr = runTasks(serving, d.front...)
 		}
 		d.log.Info().Msg("stopping")
-		frontErr = errors.Join(frontErr, d.shutdown())
+		frontErr = errors.Join(frontErr, d.shutdown(d.keeps(ctx)))
 		return nil
 	})
 	all := append([]task{broker, front}, d.back...)
 	all = append(all, notify.task(append(append([]task{broker}, d.front...), d.back...)))
-	err := runTasks(last, all...)
-	return errors.Join(err, frontErr, d.finish())
+	err := errors.Join(runTasks(last, all...), frontErr, d.close())
+	if !d.keeps(ctx) {
+		err = errors.Join(err, d.removeDatapath())
+	}
+	return err
+}
+
+// keeps reports whether tunnels stay in force: always, unless it was asked to stop and is configured otherwise.
+func (d *daemon) keeps(asked context.Context) bool {
+	return asked.Err() == nil || d.current().Server.KeepTunnels
 }
 
 // shutdownTime is how long the ending of sessions may take.
 const shutdownTime = 60 * time.Second
 
-func (d *daemon) shutdown() error {
+func (d *daemon) shutdown(keep bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
 	defer cancel()
-	return d.broker.Shutdown(ctx, d.current().Server.KeepTunnels)
+	return d.broker.Shutdown(ctx, keep)
 }
 
-// finish closes everything, and takes the datapath out of the kernel if no tunnel is to stay.
-func (d *daemon) finish() error {
-	c := d.current()
-	err := d.close()
-	if !c.Server.KeepTunnels {
-		ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
-		defer cancel()
-		err = errors.Join(err, d.remove(ctx, datapathConfig(c), d.log))
-	}
-	return err
+// removeDatapath takes the closed datapath out of the kernel.
+func (d *daemon) removeDatapath() error {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
+	defer cancel()
+	return d.remove(ctx, datapathConfig(d.current()), d.log)
 }
 
 // close closes what is open, the last first.

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -161,6 +163,37 @@ func TestDaemonRestart(t *testing.T) {
 				t.Errorf("sessions %+v, want %+v", after, before)
 			}
 		})
+	}
+}
+
+// TestDaemonFails: when a part fails the daemon ends, says which, and leaves the sessions to the next one even if it is
+// configured to end them.
+func TestDaemonFails(t *testing.T) {
+	s := newSite(t)
+	s.lines["server"] = "keep_tunnels = false"
+	broken := make(chan struct{})
+	s.extra = []task{newRoutine("fragile", func(ctx context.Context, ready func()) error {
+		ready()
+		select {
+		case <-broken:
+			return errors.New("broken")
+		case <-ctx.Done():
+			return nil
+		}
+	})}
+	r := s.start(t)
+	r.addUser(t, "alice", "secret of alice")
+	if _, err := s.login(t, "udp", tsp.Client{User: "alice", Password: "secret of alice"}, tsp.Request{Type: tsp.V6UDPV4}); err != nil {
+		t.Fatal(err)
+	}
+	close(broken)
+	if err := <-r.done; err == nil || err.Error() != "fragile: broken" {
+		t.Errorf("error %v", err)
+	}
+	r.done <- nil
+	s.extra = nil
+	if sessions := s.start(t).sessions(t); len(sessions) != 1 {
+		t.Errorf("sessions %+v, want that of alice", sessions)
 	}
 }
 

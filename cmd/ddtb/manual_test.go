@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/pflag"
-
 	"ddtb/cmd/ddtb/config"
 )
 
@@ -53,7 +51,9 @@ func TestManualOfCommands(t *testing.T) {
 		if c != root && !strings.Contains(page, "\n.It Cm "+c.Name()+"\n") {
 			t.Errorf("ddtb.8 lacks the command %s", c.Name())
 		}
-		c.LocalFlags().VisitAll(func(f *pflag.Flag) { known[f.Name] = true })
+		for _, m := range regexp.MustCompile(`(?m)^\s*(?:-[a-z], )?--([a-z-]+)`).FindAllStringSubmatch(c.LocalFlags().FlagUsages(), -1) {
+			known[m[1]] = true
+		}
 	}
 	said := map[string]bool{}
 	for _, m := range regexp.MustCompile(`Fl (?:[a-z] \| )?-([a-z][a-z-]+)`).FindAllStringSubmatch(page, -1) {

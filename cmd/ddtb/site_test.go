@@ -33,6 +33,7 @@ type site struct {
 	metrics string
 	lines   map[string]string // further lines by section
 	guests  bool              // anonymous logins, from a pool of their own
+	extra   []task            // that run beside the daemon's own
 }
 
 func newSite(t *testing.T) *site {
@@ -135,6 +136,7 @@ type running struct {
 	*daemon
 	ctl  *control.Client
 	logs *lockedBuffer
+	done chan error // what run gave
 	stop func() error
 }
 
@@ -151,15 +153,16 @@ func (s *site) start(t *testing.T) *running {
 	if err := openDaemon(t.Context(), c, r.daemon, "0.0.0-test"); err != nil {
 		t.Fatal(err)
 	}
+	r.back = append(r.back, s.extra...)
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
+	r.done = make(chan error, 1)
 	notify := notifier{log: r.log, alive: r.alive, summary: r.summary}
-	go func() { done <- r.run(ctx, notify) }()
+	go func() { r.done <- r.run(ctx, notify) }()
 	r.stop = sync.OnceValue(func() error {
 		cancel()
 		r.ctl.Close()
 		select {
-		case err := <-done:
+		case err := <-r.done:
 			return err
 		case <-time.After(patience):
 			return errors.New("the daemon does not stop")
@@ -170,8 +173,8 @@ func (s *site) start(t *testing.T) *running {
 			t.Errorf("%v; log:\n%s", err, r.logs)
 		}
 	})
-	wait, done2 := context.WithTimeout(t.Context(), patience)
-	defer done2()
+	wait, cancelWait := context.WithTimeout(t.Context(), patience)
+	defer cancelWait()
 	if name, ok := awaitReady(wait, r.front...); !ok {
 		t.Fatalf("%s is not ready; log:\n%s", name, r.logs)
 	}

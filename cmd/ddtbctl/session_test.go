@@ -78,7 +78,7 @@ func TestSessionWatch(t *testing.T) {
 		if t.Context().Err() != nil {
 			t.Fatal("nobody watches")
 		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // the state that is awaited has no channel
+		time.Sleep(time.Millisecond)
 	}
 	d.session(t, "bob", 2)
 	alice := d.session(t, "alice", 1)

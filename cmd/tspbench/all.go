@@ -26,6 +26,14 @@ measures the core of it in less than 45 seconds.`,
 
 // all runs a plan. A subject that fails does not keep the others from being measured.
 func all(ctx context.Context, p plan, r *report) error {
+	share, err := busy(ctx)
+	if err != nil {
+		return err
+	}
+	r.add("machine.busy", share, "%", goal{})
+	if share > 10 {
+		r.progress("something else uses %.0f %% of this machine: figures will be worse than they could be", share)
+	}
 	r.measure(ctx, "packets", func(ctx context.Context, r *report) error { return packets(ctx, p.packets, r) })
 	r.measure(ctx, "ping", func(ctx context.Context, r *report) error { return ping(ctx, p.ping, r) })
 	r.measure(ctx, "tcp", func(ctx context.Context, r *report) error { return tcp(ctx, p.tcp, r) })

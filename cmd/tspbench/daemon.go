@@ -46,6 +46,9 @@ func newDaemon(ctx context.Context, o daemonOptions, r *report) (_ *daemon, err 
 	if _, err := os.Stat(o.program); err != nil {
 		return nil, fmt.Errorf("the daemon is needed, build it or name it with --daemon: %w", err)
 	}
+	if o.sessions < 1 || o.sessions > most {
+		return nil, fmt.Errorf("sessions: %d, want 1 to %d", o.sessions, most)
+	}
 	d := &daemon{options: o}
 	defer func() {
 		if err != nil {

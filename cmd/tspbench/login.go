@@ -70,6 +70,9 @@ func login(ctx context.Context, o loginOptions, r *report) error {
 
 // loginAll logs every subscriber in and reports how fast that went.
 func (d *daemon) loginAll(ctx context.Context, o loginOptions, r *report) ([]logins.Session, error) {
+	if err := positive(map[string]int{"window": o.window, "workers": o.workers}); err != nil {
+		return nil, err
+	}
 	r.progress("login: %d logins, %d at a time", o.sessions, o.window)
 	daemonBefore, generatorBefore, err := d.cpu()
 	if err != nil {

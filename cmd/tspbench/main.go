@@ -11,9 +11,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -56,7 +58,7 @@ func subject(use, short, long string, run func(context.Context, *report) error) 
 	return &cobra.Command{
 		Use: use, Short: short, Long: long, Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			r := &report{out: command.OutOrStdout(), log: command.ErrOrStderr()}
+			r := newReport(command.OutOrStdout(), command.ErrOrStderr())
 			r.measure(command.Context(), use, run)
 			return r.print()
 		},
@@ -78,6 +80,16 @@ func asRoot(run func(context.Context, *report) error) func(context.Context, *rep
 		}
 		return run(ctx, r)
 	}
+}
+
+// positive says which of some settings is not more than 0.
+func positive(settings map[string]int) error {
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		if settings[name] < 1 {
+			return fmt.Errorf("%s: %d, want 1 or more", name, settings[name])
+		}
+	}
+	return nil
 }
 
 // beside is the path of another of our programs, in the folder of this one.

@@ -37,10 +37,7 @@ func (o packetsOptions) validate() error {
 	if o.encap != datapath.V6UDPV4.String() && o.encap != datapath.V6V4.String() {
 		return fmt.Errorf("encap %q: want %s or %s", o.encap, datapath.V6UDPV4, datapath.V6V4)
 	}
-	if o.repeat < 1 || o.duration <= 0 {
-		return errors.New("repeat and duration: want more than 0")
-	}
-	return nil
+	return positive(map[string]int{"repeat": o.repeat, "duration": int(o.duration)})
 }
 
 func packetsCommand() *cobra.Command {

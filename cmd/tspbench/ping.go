@@ -38,6 +38,9 @@ it takes through the tunnel: less is better.`,
 // ping measures the round trip from a subscriber to a host in the core, through the tunnel and beside it. Beside it means
 // through a server without tunnels. Repetitions are interleaved; a repetition is the median of its echoes.
 func ping(ctx context.Context, o pingOptions, r *report) (err error) {
+	if err := positive(map[string]int{"count": o.count, "repeat": o.repeat}); err != nil {
+		return err
+	}
 	r.progress("ping: %d echoes, %d repetitions", o.count, o.repeat)
 	direct, err := newSite(wire)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 )
 
 // goal is what a figure is meant to reach.
@@ -62,10 +63,13 @@ type figure struct {
 type report struct {
 	out     io.Writer // figures
 	log     io.Writer // progress
+	begin   time.Time
 	figures []figure
 	growth  growth
 	failed  []string
 }
+
+func newReport(out, log io.Writer) *report { return &report{out: out, log: log, begin: time.Now()} }
 
 // add records a figure and prints its line.
 func (r *report) add(name string, value float64, unit string, g goal) {
@@ -89,14 +93,14 @@ func (r *report) fail(what string, err error) {
 
 // aside runs what is measured for the growth table only: its figures are not those of the goals.
 func (r *report) aside(run func(*report)) {
-	other := &report{out: io.Discard, log: r.log, growth: r.growth, failed: r.failed}
+	other := &report{out: io.Discard, log: r.log, begin: r.begin, growth: r.growth, failed: r.failed}
 	run(other)
 	r.growth, r.failed = other.growth, other.failed
 }
 
-// progress tells people what goes on.
+// progress tells people what goes on, and how long it has been going on.
 func (r *report) progress(format string, arguments ...any) {
-	fmt.Fprintf(r.log, format+"\n", arguments...)
+	fmt.Fprintf(r.log, "%5.1fs  %s\n", time.Since(r.begin).Seconds(), fmt.Sprintf(format, arguments...))
 }
 
 // print writes the tables and returns an error if anything could not be measured. A figure below its goal is no error:

@@ -50,7 +50,7 @@ func TestGoal(t *testing.T) {
 // TestReport reads what a whole run prints: lines, a table with each goal and whether it is reached, what is below.
 func TestReport(t *testing.T) {
 	out := &bytes.Buffer{}
-	r := &report{out: out, log: io.Discard}
+	r := newReport(out, io.Discard)
 	r.add("a.ratio", 2.5, "x", goal{2.4, atLeast})
 	r.add("b.ratio", 1.2, "x", goal{1.1, atMost})
 	r.add("c.ns", 200, "ns/packet", goal{})
@@ -69,7 +69,7 @@ func TestReport(t *testing.T) {
 
 // TestReportFailure: what could not be measured is an error, and so is a figure that is no number.
 func TestReportFailure(t *testing.T) {
-	r := &report{out: io.Discard, log: io.Discard}
+	r := newReport(io.Discard, io.Discard)
 	r.add("ratio", math.NaN(), "x", goal{})
 	r.fail("tcp", errors.New("no iperf3"))
 	err := r.print()
@@ -84,7 +84,7 @@ func TestReportFailure(t *testing.T) {
 // TestAside: what is measured beside shows in the growth table, in failures, and nowhere else.
 func TestAside(t *testing.T) {
 	out := &bytes.Buffer{}
-	r := &report{out: out, log: io.Discard}
+	r := newReport(out, io.Discard)
 	r.growth.set("login.local.per_s", 50000, 6000)
 	r.aside(func(r *report) {
 		r.add("login.local.per_s", 5000, "logins/s", goal{})

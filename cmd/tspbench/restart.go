@@ -53,6 +53,9 @@ func restart(ctx context.Context, o restartOptions, r *report) error {
 
 // restartAll restarts the daemon under traffic, o.repeat times, and reports the slowest.
 func (d *daemon) restartAll(ctx context.Context, o restartOptions, sessions []logins.Session, r *report) (err error) {
+	if err := positive(map[string]int{"repeat": o.repeat, "rate": int(o.rate)}); err != nil {
+		return err
+	}
 	r.progress("restart: %d times with %d tunnels, %g packets/s each way through %d of them", o.repeat, len(sessions),
 		o.rate, min(flowing, len(sessions)))
 	flows, err := d.flows(sessions[:min(flowing, len(sessions))])

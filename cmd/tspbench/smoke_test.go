@@ -31,7 +31,7 @@ func smoke(t *testing.T, run func(context.Context, *report) error, names ...stri
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	log := &bytes.Buffer{}
-	r := &report{out: io.Discard, log: log}
+	r := newReport(io.Discard, log)
 	if err := run(ctx, r); err != nil {
 		t.Fatalf("%v\n%s", err, log)
 	}

@@ -45,6 +45,9 @@ it chooses there. vs_plain and vs_vxlan are the worse of the two directions: mor
 // tcp measures one iperf3 stream between a subscriber and a host in the core, both directions: through the tunnel,
 // through kernel VXLAN and plain; over veths that carry packets as real wires do, and over veths as they are by default.
 func tcp(ctx context.Context, o tcpOptions, r *report) error {
+	if err := positive(map[string]int{"duration": int(o.duration), "repeat": o.repeat}); err != nil {
+		return err
+	}
 	if _, err := exec.LookPath("iperf3"); err != nil {
 		return fmt.Errorf("iperf3 is needed (Debian package iperf3): %w", err)
 	}

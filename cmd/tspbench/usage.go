@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -63,4 +64,45 @@ func processorTime(pid int) (time.Duration, error) {
 		sum += time.Duration(ticks) * tick
 	}
 	return sum, nil
+}
+
+// busy is the share of all processor time, in percent, that programs have had for a moment: what else runs on the machine
+// while nothing is measured.
+func busy(ctx context.Context) (float64, error) {
+	const moment = 300 * time.Millisecond
+	used, all, err := processorTimes()
+	if err != nil {
+		return 0, err
+	}
+	if err := wait(ctx, moment); err != nil {
+		return 0, err
+	}
+	usedThen, allThen, err := processorTimes()
+	if err != nil || allThen == all {
+		return 0, err
+	}
+	return 100 * float64(usedThen-used) / float64(allThen-all), nil
+}
+
+// processorTimes reads the first line of /proc/stat, in ticks.
+func processorTimes() (used, all uint64, err error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, 0, fmt.Errorf("processor times: %w", err)
+	}
+	line, _, _ := bytes.Cut(text, []byte("\n"))
+	for i, field := range strings.Fields(string(line)) {
+		const name, idle, iowait = 0, 4, 5 // user, nice and system before idle; interrupts and stolen time behind iowait
+		if i == name {
+			continue
+		}
+		ticks, err := strconv.ParseUint(field, 10, 64)
+		if err != nil {
+			return 0, 0, fmt.Errorf("processor times: %w", err)
+		}
+		if all += ticks; i != idle && i != iowait {
+			used += ticks
+		}
+	}
+	return used, all, nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -106,6 +108,42 @@ func TestRootAnonymous(t *testing.T) {
 	}
 	if tunnels := s.Tunnels(); len(tunnels) > 1 {
 		t.Errorf("tunnels: %v", tunnels)
+	}
+}
+
+// TestRootSystemd: the service manager hears what it needs, and gives the password.
+func TestRootSystemd(t *testing.T) {
+	l := newLab(t)
+	l.serve(1, nil)
+	path := l.dir + "/notify"
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	if err := os.WriteFile(l.dir+"/tspc.password", []byte(tsptest.Password+"\n"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("NOTIFY_SOCKET", path)
+	t.Setenv("CREDENTIALS_DIRECTORY", l.dir)
+	c := l.start(`server = ["192.0.2.1"]`, fmt.Sprintf("user = %q", tsptest.User))
+	up := c.next(agent.Up)
+	if err := c.stop(); err != nil {
+		t.Error(err)
+	}
+	var heard []string
+	for buf := make([]byte, 1000); len(heard) == 0 || heard[len(heard)-1] != "STOPPING=1"; {
+		if err := socket.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := socket.Read(buf)
+		if err != nil {
+			t.Fatalf("%v after %q", err, heard)
+		}
+		heard = append(heard, string(buf[:n]))
+	}
+	if heard[0] != "READY=1" || !slices.Contains(heard, fmt.Sprintf("STATUS=tunnel up: address %v server 192.0.2.1:3653 (v6v4)", up.Address)) {
+		t.Errorf("heard %q", heard)
 	}
 }
 

@@ -25,8 +25,11 @@ import (
 	"ddtb/tsp"
 )
 
-// tries is how often a message is sent over UDP before the next address or server has its turn: 30 s in all.
-const tries = 4
+// How long an address gets before the next one, or the next server, has its turn.
+const (
+	tries          = 4                // messages over UDP, 30 s in all
+	connectTimeout = 10 * time.Second // of TCP
+)
 
 // run keeps the tunnel up until ctx is done.
 func run(ctx context.Context, c config.Config, o options, stdout, stderr io.Writer, getenv func(string) string) error {
@@ -89,6 +92,7 @@ func newDialer(c config.Config, password string, log zerolog.Logger) *dialogue.D
 	return &dialogue.Dialer{
 		Client: tsp.Client{
 			User: c.User, Password: password, Mechanisms: mechanisms, Tries: tries, Log: log,
+			Dialer: net.Dialer{Timeout: connectTimeout},
 		},
 		Network: c.Network(),
 		Request: c.Request(),

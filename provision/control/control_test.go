@@ -5,16 +5,11 @@ package control
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
-	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -23,7 +18,6 @@ import (
 	"ddtb/aaa"
 	"ddtb/provision"
 	"ddtb/provision/datapath"
-	"ddtb/provision/lease"
 )
 
 func TestStatusHealthAndConfig(t *testing.T) {
@@ -155,106 +149,6 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-func TestPools(t *testing.T) {
-	w := start(t, nil)
-	w.login("alice", 1)
-	all := must[[]Pool](t)(w.Pools(t.Context()))
-	want := []Pool{
-		{
-			Name: "main", Endpoints: netip.MustParsePrefix("2001:db8:f000:1::/111"), Prefixes: netip.MustParsePrefix("2001:db9::/39"), PrefixLen: 56,
-			FirstID: 1 << 20, Size: 1 << 17, Active: 1, Free: 1<<17 - 2,
-		},
-		{Name: "small", Endpoints: netip.MustParsePrefix("2001:db8:f000:2::/125"), FirstID: 100, Size: 6, Free: 5},
-	}
-	if !slices.Equal(all, want) {
-		t.Errorf("pools are\n%+v, expected\n%+v", all, want)
-	}
-	if got := must[Pool](t)(w.Pool(t.Context(), "main")); got != want[0] {
-		t.Errorf("pool is %+v", got)
-	}
-	_, err := w.Pool(t.Context(), "none")
-	refused(t, err, http.StatusNotFound)
-}
-
-// plainStore is a store that does not count.
-type plainStore struct{ lease.Store }
-
-func TestPoolsOfStoreThatDoesNotCount(t *testing.T) {
-	w := start(t, func(d *Deps) { d.Store = plainStore{d.Store} })
-	w.login("alice", 1)
-	if err := w.Reserve(t.Context(), "small", 3, "carol", true); err != nil {
-		t.Fatal(err)
-	}
-	all := must[[]Pool](t)(w.Pools(t.Context()))
-	if all[0].Active != 1 || all[0].Free != 1<<17-2 || all[1].Reserved != 1 || all[1].Free != 4 {
-		t.Errorf("pools are %+v", all)
-	}
-}
-
-func TestLeases(t *testing.T) {
-	w := start(t, nil)
-	ctx := t.Context()
-	alice, bob := w.login("alice", 1), w.login("bob", 2)
-	if err := w.Reserve(ctx, "main", 4711, "carol", true); err != nil {
-		t.Fatal(err)
-	}
-	refused(t, w.Reserve(ctx, "main", 4711, "dave", true), http.StatusConflict)
-	refused(t, w.Reserve(ctx, "none", 1, "dave", true), http.StatusNotFound)
-	refused(t, w.Reserve(ctx, "main", 5, "", true), http.StatusBadRequest)
-	index := alice.TunnelID - 1<<20
-	got := must[Lease](t)(w.Lease(ctx, "main", index))
-	if got.User != "alice" || got.State != "active" || got.Session != alice.ID || got.Endpoint != alice.Endpoint || *got.Prefix != alice.Prefix ||
-		got.Node != "test" || got.TunnelID != alice.TunnelID || got.Since == nil || got.Expires == nil {
-		t.Errorf("lease is %+v", got)
-	}
-	for name, c := range map[string]struct {
-		filter LeaseFilter
-		want   string
-	}{
-		"all":     {LeaseFilter{}, "[alice bob carol]"},
-		"pool":    {LeaseFilter{Pool: "small"}, "[]"},
-		"user":    {LeaseFilter{User: "bob"}, "[bob]"},
-		"address": {LeaseFilter{Address: alice.Endpoint}, "[alice]"},
-		"within":  {LeaseFilter{Address: bob.Prefix.Addr().Next()}, "[bob]"},
-		"state":   {LeaseFilter{State: "reserved"}, "[carol]"},
-	} {
-		users := []string{}
-		for _, l := range collect(t, w.Leases(ctx, c.filter)) {
-			users = append(users, l.User)
-		}
-		slices.Sort(users)
-		if fmt.Sprint(users) != c.want {
-			t.Errorf("%s: %v, expected %s", name, users, c.want)
-		}
-	}
-	if err := w.ReleaseLease(ctx, "main", index); err != nil {
-		t.Fatal(err)
-	}
-	if _, ok := w.broker.Session(alice.ID); ok {
-		t.Error("the session goes on without its lease")
-	}
-	if got := must[Lease](t)(w.Lease(ctx, "main", index)); got.State != "idle" || got.Since != nil {
-		t.Errorf("lease is %+v", got)
-	}
-	refused(t, w.ReleaseLease(ctx, "main", index), http.StatusConflict)
-	refused(t, w.ReleaseLease(ctx, "main", 9999), http.StatusNotFound)
-	_, err := w.Lease(ctx, "none", 1)
-	refused(t, err, http.StatusNotFound)
-	if err := w.Reserve(ctx, "main", 4711, "carol", false); err != nil {
-		t.Fatal(err)
-	}
-	if got := collect(t, w.Leases(ctx, LeaseFilter{State: "reserved"})); len(got) != 0 {
-		t.Errorf("still reserved: %+v", got)
-	}
-	elsewhere, err := w.store.Acquire(ctx, lease.Request{Pool: "small", Owner: "erin", Session: "other", Node: "other", TTL: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.ReleaseLease(ctx, "small", elsewhere.Index); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestDrops(t *testing.T) {
 	w := start(t, nil)
 	if drops := must[[]Drop](t)(w.Drops(t.Context())); len(drops) != 0 {
@@ -270,183 +164,6 @@ func TestDrops(t *testing.T) {
 	if len(drops) != 1 || drops[0].Reason != "outer_source" || drops[0].Packets != 1 || drops[0].Session != alice.ID ||
 		drops[0].Inner != alice.Endpoint || drops[0].Remote.Addr() != netip.MustParseAddr("203.0.113.9") {
 		t.Errorf("drops are %+v", drops)
-	}
-}
-
-// raw speaks HTTP to the socket without the Client.
-func (w *world) raw(method, path, body string) (int, string) {
-	w.Helper()
-	transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", w.socket) }}
-	defer transport.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(w.Context(), method, "http://ddtb"+path, strings.NewReader(body))
-	if err != nil {
-		w.Fatal(err)
-	}
-	response, err := transport.RoundTrip(request)
-	if err != nil {
-		w.Fatal(err)
-	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
-	if err != nil {
-		w.Fatal(err)
-	}
-	return response.StatusCode, string(answer)
-}
-
-// Whatever is asked, the answer is JSON with a status that fits.
-func TestWrongRequests(t *testing.T) {
-	w := start(t, nil)
-	for _, c := range []struct {
-		method, path, body string
-		status             int
-	}{
-		{"GET", "/", "", 404},
-		{"GET", "/v1/nothing", "", 404},
-		{"GET", "/v2/status", "", 404},
-		{"PUT", "/v1/status", "", 404},
-		{"GET", "/v1/sessions?address=nonsense", "", 400},
-		{"GET", "/v1/sessions?prefix=2001:db8::", "", 400},
-		{"GET", "/v1/sessions?colour=red", "", 400},
-		{"DELETE", "/v1/sessions", "", 400},
-		{"DELETE", "/v1/sessions?user=a&client=b", "", 400},
-		{"GET", "/v1/leases/main/x", "", 400},
-		{"GET", "/v1/leases/main/99999999999", "", 400},
-		{"PUT", "/v1/leases/main/1/reservation", "", 400},
-		{"PUT", "/v1/leases/main/1/reservation", `{"user":"a"}{"user":"b"}`, 400},
-		{"PUT", "/v1/leases/main/1/reservation", `{"person":"a"}`, 400},
-		{"PUT", "/v1/leases/main/0/reservation", `{"user":"a"}`, 400},
-		{"POST", "/v1/users", `[1,2`, 400},
-		{"POST", "/v1/users", `{"name":"` + strings.Repeat("x", maxBody) + `"}`, 413},
-		{"PATCH", "/v1/users/a", `{"endpoint":"nonsense"}`, 400},
-	} {
-		status, body := w.raw(c.method, c.path, c.body)
-		var e Error
-		if err := json.Unmarshal([]byte(body), &e); status != c.status || err != nil || e.Message == "" {
-			t.Errorf("%s %s: %d %s, expected %d", c.method, c.path, status, body, c.status)
-		}
-	}
-}
-
-// Who sends half a request, or nothing, is not waited for for ever, and does not keep the daemon from ending.
-func TestSlowClients(t *testing.T) {
-	w := start(t, nil)
-	for _, begin := range []string{"", "GET /v1/st", "POST /v1/users HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{"} {
-		conn, err := net.Dial("unix", w.socket)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		if _, err := conn.Write([]byte(begin)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	must[Status](t)(w.Status(t.Context()))
-	w.server.grace = time.Millisecond
-	w.end()
-	if _, err := w.Status(t.Context()); err == nil {
-		t.Error("it answers after its end")
-	}
-}
-
-func TestTooManyRequests(t *testing.T) {
-	w := start(t, nil)
-	for range maxRequests {
-		w.server.slots <- struct{}{}
-	}
-	_, err := w.Status(t.Context())
-	refused(t, err, http.StatusServiceUnavailable)
-	<-w.server.slots
-	must[Status](t)(w.Status(t.Context()))
-}
-
-// A store that fails in the middle of a list cuts the answer short, and the client says so.
-func TestListThatFailsHalfWay(t *testing.T) {
-	for at, status := range map[int]int{0: http.StatusServiceUnavailable, 2: 0} {
-		w := start(t, func(d *Deps) { d.Store = failingStore{d.Store, at} })
-		for n := range 5 {
-			w.login(fmt.Sprint("user", n), n+1)
-		}
-		var last error
-		for _, err := range w.Leases(t.Context(), LeaseFilter{}) {
-			last = err
-		}
-		if status != 0 {
-			refused(t, last, status)
-		} else if last == nil {
-			t.Error("half a list was taken for the whole")
-		}
-	}
-}
-
-// failingStore fails after so many leases of a list.
-type failingStore struct {
-	lease.Store
-	after int
-}
-
-func (f failingStore) All(ctx context.Context) iter.Seq2[lease.Lease, error] {
-	return func(yield func(lease.Lease, error) bool) {
-		n := 0
-		for l, err := range f.Store.All(ctx) {
-			if n++; n > f.after {
-				yield(lease.Lease{}, lease.ErrUnavailable)
-				return
-			}
-			if !yield(l, err) {
-				return
-			}
-		}
-	}
-}
-
-func TestListen(t *testing.T) {
-	w := start(t, nil)
-	info, err := os.Stat(w.socket)
-	if err != nil || info.Mode().Perm() != 0o660 {
-		t.Errorf("mode is %v, %v", info.Mode(), err)
-	}
-	if l, err := Listen(w.socket); err == nil {
-		l.Close()
-		t.Error("two serve one socket")
-	}
-	stale := filepath.Join(filepath.Dir(w.socket), "stale")
-	addr := &net.UnixAddr{Name: stale, Net: "unix"}
-	old, err := net.ListenUnix("unix", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	old.SetUnlinkOnClose(false)
-	old.Close() // as after a kill: the file stays
-	l, err := Listen(stale)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	file := filepath.Join(filepath.Dir(w.socket), "file")
-	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if l, err := Listen(file); err == nil {
-		l.Close()
-		t.Error("a file was taken for a socket")
-	}
-	if b, err := os.ReadFile(file); err != nil || string(b) != "precious" {
-		t.Error("the file is gone")
-	}
-}
-
-func TestClientWithoutDaemon(t *testing.T) {
-	c := NewClient("/nonexistent/socket")
-	_, err := c.Status(t.Context())
-	var answered *Error
-	if err == nil || errors.As(err, &answered) || !strings.Contains(err.Error(), "/nonexistent/socket") || strings.Contains(err.Error(), "http://") {
-		t.Errorf("error is %v", err)
-	}
-	for _, err := range c.Sessions(t.Context(), SessionFilter{}) {
-		if err == nil {
-			t.Error("there are sessions without a daemon")
-		}
 	}
 }
 

@@ -4,6 +4,7 @@ package lease
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"net/netip"
 	"time"
 )
@@ -58,20 +59,32 @@ func (e entry) active(now time.Time) bool { return e.is(held) && e.end > now.Uni
 // fields are what a blob holds: nothing, or the owner, or all of them.
 //
 //	length of owner, owner; if held: length of session, session, length of node, node, if foreign: prefix (17), data
+//
+// A session of lower-case hex digits is kept as the octets they stand for, with inHex in its length.
 type fields struct {
 	owner, session, node string
 	foreign              netip.Prefix
 	data                 string
 }
 
-const prefixSize = 17 // 16 octets of address, one of length
+const (
+	prefixSize = 17   // 16 octets of address, one of length
+	inHex      = 0x80 // beyond MaxSession
+)
 
 func (f fields) blob() string {
 	b := make([]byte, 0, 3+len(f.owner)+len(f.session)+len(f.node)+prefixSize+len(f.data))
-	for _, s := range []string{f.owner, f.session, f.node} {
-		b = append(b, byte(len(s)))
-		b = append(b, s...)
+	b = append(b, byte(len(f.owner)))
+	b = append(b, f.owner...)
+	if digits, err := hex.DecodeString(f.session); err == nil && hex.EncodeToString(digits) == f.session {
+		b = append(b, byte(len(digits))|inHex)
+		b = append(b, digits...)
+	} else {
+		b = append(b, byte(len(f.session)))
+		b = append(b, f.session...)
 	}
+	b = append(b, byte(len(f.node)))
+	b = append(b, f.node...)
 	if f.foreign.IsValid() {
 		a := f.foreign.Addr().As16()
 		b = append(b, a[:]...)
@@ -108,20 +121,26 @@ func (e entry) parse() (f fields, ok bool) {
 	if rest == "" {
 		return f, !e.is(held)
 	}
-	cut := func() (s string) {
-		if !ok || rest == "" || len(rest) < 1+int(rest[0]) {
+	cut := func(packed byte) (s string) {
+		if !ok || rest == "" || len(rest) < 1+int(rest[0]&^packed) {
 			ok = false
 			return ""
 		}
-		s, rest = rest[1:1+int(rest[0])], rest[1+int(rest[0]):]
+		n := int(rest[0] &^ packed)
+		unpack := rest[0]&packed != 0
+		s, rest = rest[1:1+n], rest[1+n:]
+		if unpack {
+			return hex.EncodeToString([]byte(s))
+		}
 		return s
 	}
 	ok = true
-	f.owner = cut()
+	f.owner = cut(0)
 	if !e.is(held) {
 		return f, ok && rest == "" && f.owner != ""
 	}
-	f.session, f.node = cut(), cut()
+	f.session = cut(inHex)
+	f.node = cut(0)
 	if e.is(foreign) && ok {
 		if len(rest) < prefixSize {
 			return f, false
@@ -131,7 +150,7 @@ func (e entry) parse() (f fields, ok bool) {
 		ok = f.foreign.IsValid() && f.foreign.Masked() == f.foreign && f.foreign.Addr().Is6()
 	}
 	f.data = rest
-	return f, ok && f.owner != "" && f.session != "" && len(f.data) <= MaxData
+	return f, ok && f.owner != "" && f.session != "" && len(f.session) <= MaxSession && len(f.data) <= MaxData
 }
 
 // valid tells whether an entry read from outside is one that the store writes.

@@ -64,7 +64,7 @@ func readDocument(file string, text []byte, target reflect.Type) *document {
 		switch node.Kind {
 		case unstable.Table, unstable.ArrayTable:
 			path, within = d.enter(node, target)
-		case unstable.KeyValue:
+		default: // a key with its value; an expression is nothing else
 			d.keyValue(path, within, node)
 		}
 	}

@@ -177,7 +177,7 @@ func (i *ISP) AddUser(name, password string) error {
 	if err := os.WriteFile(file, []byte(password+"\n"), 0o600); err != nil {
 		return err
 	}
-	_, err := i.Ctl("user", "add", name, "--password-file", file)
+	_, err := i.Ctl("user", "add", name, "--cram", "--password-file", file)
 	return err
 }
 

@@ -59,10 +59,6 @@ func TestRootLogin(t *testing.T) {
 			must(t, isp.Beyond.Reaches(address))
 			carry(t, c.host, address, isp.Beyond, BeyondIPv6)
 			must(t, client.Stop())
-			if c.anonymous { // nobody can tell the server by another dialogue that it was he
-				_, err := isp.Ctl("session", "kick", session.ID)
-				must(t, err)
-			}
 			must(t, isp.Empty())
 		})
 	}

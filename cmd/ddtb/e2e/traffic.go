@@ -28,8 +28,8 @@ type Flow struct {
 // flowInterval is the time between two datagrams of a Flow: 1,000 a second leave no hole a lost packet could hide in.
 const flowInterval = time.Millisecond
 
-// StartFlow sends from one host to an address of another, from the source address if it is valid, and returns when the
-// first answer came.
+// StartFlow sends from one host to an address of another, from the source address if it is valid. It begins to count when
+// a first datagram was answered, since the very first may be lost while neighbours are looked up.
 func StartFlow(from *Host, source netip.Addr, to *Host, address netip.Addr) (*Flow, error) {
 	server, err := to.listenUDP(address)
 	if err != nil {
@@ -40,17 +40,29 @@ func StartFlow(from *Host, source netip.Addr, to *Host, address netip.Addr) (*Fl
 	if err != nil {
 		return nil, errors.Join(err, server.Close())
 	}
-	if err := errors.Join(patient(server), patient(client)); err != nil {
-		return nil, err
+	if err := probe(client); err != nil {
+		return nil, errors.Join(fmt.Errorf("flow from %s to %s: %w", from.Name, address, err), client.Close(), server.Close())
 	}
 	flow := &Flow{client: client, server: server, stop: make(chan struct{}), stopped: make(chan struct{})}
 	go flow.receive()
 	go flow.send()
-	if err := flow.Await(1, 10*time.Second); err != nil {
-		_, _, _ = flow.Stop()
-		return nil, fmt.Errorf("flow from %s to %s: %w", from.Name, address, err)
-	}
 	return flow, nil
+}
+
+// probe sends the number 0, which is not counted, until it comes back.
+func probe(conn *net.UDPConn) error {
+	datagram := make([]byte, 8)
+	err := Await(patience, func() error {
+		if err := conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+			return err
+		}
+		if _, err := conn.Write(datagram); err != nil {
+			return err
+		}
+		_, err := conn.Read(datagram)
+		return err
+	})
+	return errors.Join(err, conn.SetReadDeadline(time.Time{}))
 }
 
 // patient gives a socket room for some seconds of a Flow, so that a busy machine does not make us lose what arrived.
@@ -105,7 +117,7 @@ func (f *Flow) send() {
 
 // receive counts each answer once: a duplicate must not make up for a lost one.
 func (f *Flow) receive() {
-	seen := map[uint64]bool{}
+	seen := map[uint64]bool{0: true} // a late answer to probe
 	datagram := make([]byte, 2048)
 	for {
 		n, err := f.client.Read(datagram)
@@ -147,7 +159,7 @@ func (h *Host) listenUDP(address netip.Addr) (conn *net.UDPConn, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", h.Name, err)
 	}
-	return conn, nil
+	return conn, patient(conn)
 }
 
 func (h *Host) dialUDP(source netip.Addr, to netip.AddrPort) (conn *net.UDPConn, err error) {
@@ -162,7 +174,7 @@ func (h *Host) dialUDP(source netip.Addr, to netip.AddrPort) (conn *net.UDPConn,
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", h.Name, err)
 	}
-	return conn, nil
+	return conn, patient(conn)
 }
 
 // Transfer copies size octets over TCP from one host to an address of another and compares what arrived. It gives the

@@ -152,7 +152,7 @@ func (g *Generator) run(ctx context.Context, d time.Duration, count uint32, rate
 		}
 		options := &ebpf.RunOptions{Data: g.frame, Repeat: count, Flags: unix.BPF_F_TEST_XDP_LIVE_FRAMES, BatchSize: batch}
 		if _, err := g.program.Run(options); err != nil {
-			return run, fmt.Errorf("run generator on live frames: %w", err)
+			return run, fmt.Errorf("run the generator on live frames (Linux 5.18): %w", err)
 		}
 		run.Sent += uint64(count)
 	}

@@ -8,8 +8,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -19,7 +17,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
+
+	"ddtb/cmd/tspc/netnstest"
 )
 
 func content(prefix string) Content {
@@ -238,45 +237,8 @@ func TestAnnouncerRetiresPrefixes(t *testing.T) {
 
 // TestRootHostsConfigureThemselves: the kernel at the other end of a cable takes address and route, and forgets them.
 func TestRootHostsConfigureThemselves(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	before, err := netns.Get()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer before.Close()
-	own, err := netns.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer own.Close()
-	defer func() {
-		if err := netns.Set(before); err != nil {
-			t.Error(err)
-		}
-	}()
-	attributes := netlink.NewLinkAttrs()
-	attributes.Name = "lan"
-	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attributes, PeerName: "host"}); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"lan", "host"} {
-		if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/accept_dad", []byte("0"), 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, name := range []string{"lan", "host"} {
-		link, err := netlink.LinkByName(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := netlink.LinkSetUp(link); err != nil {
-			t.Fatal(err)
-		}
-	}
+	netnstest.Enter(t, "lan")
+	netnstest.Up(t, "lan", "lan-peer")
 	link, err := Open("lan")
 	if err != nil {
 		t.Fatal(err)
@@ -290,12 +252,9 @@ func TestRootHostsConfigureThemselves(t *testing.T) {
 	await(t, "no default route and a deprecated address", func() bool { return configured(t) == "deprecated" })
 }
 
-// configured describes what the interface host made of the advertisements.
+// configured describes what the other end of the cable made of the advertisements.
 func configured(t *testing.T) string {
-	link, err := netlink.LinkByName("host")
-	if err != nil {
-		t.Fatal(err)
-	}
+	link := netnstest.Link(t, "lan-peer")
 	addresses, err := netlink.AddrList(link, netlink.FAMILY_V6)
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -17,8 +16,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"ddtb/cmd/tspc/netnstest"
 )
 
 // TestForwarding runs over a folder that looks like /proc/sys/net/ipv6/conf.
@@ -53,48 +53,11 @@ func TestForwarding(t *testing.T) {
 	}
 }
 
-// namespace puts the test's thread into a new network namespace with the interfaces tun and lan0, lan1.
+// namespace puts the test into a new network namespace with the interfaces tun, which is down, and lan0 and lan1.
 func namespace(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
-	runtime.LockOSThread()
-	before, err := netns.Get()
-	if err != nil {
-		t.Fatal(err)
-	}
-	own, err := netns.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := netns.Set(before); err != nil {
-			t.Error(err)
-		}
-		_ = own.Close()
-		_ = before.Close()
-		runtime.UnlockOSThread()
-	})
-	for _, name := range []string{"tun", "lan0", "lan1"} {
-		attributes := netlink.NewLinkAttrs()
-		attributes.Name = name
-		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attributes, PeerName: name + "-peer"}); err != nil {
-			t.Fatal(err)
-		}
-		for _, end := range []string{name, name + "-peer"} {
-			link, err := netlink.LinkByName(end)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if name == "tun" && end == name {
-				continue // Apply sets it up
-			}
-			if err := netlink.LinkSetUp(link); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	netnstest.Enter(t, "tun", "lan0", "lan1")
+	netnstest.Up(t, "tun-peer", "lan0", "lan0-peer", "lan1", "lan1-peer")
 }
 
 // snapshot lists addresses and routes of the namespace except those every kernel makes itself, and the forwarding
@@ -182,11 +145,7 @@ func TestRootApplyAndRecover(t *testing.T) {
 
 	// Killed: the successor finds the journal, and somebody removed an address meanwhile.
 	_ = h.lock.Close()
-	link, err := netlink.LinkByName("lan0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := netlink.LinkDel(link); err != nil {
+	if err := netlink.LinkDel(netnstest.Link(t, "lan0")); err != nil {
 		t.Fatal(err)
 	}
 	successor, err := Open(folder, "tun", zerolog.Nop())
@@ -251,11 +210,7 @@ func TestRootErrors(t *testing.T) {
 // TestRootSit: a kernel with the device makes it; one without says so in the agreed way.
 func TestRootSit(t *testing.T) {
 	namespace(t)
-	tun, err := netlink.LinkByName("tun")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := netlink.LinkDel(tun); err != nil {
+	if err := netlink.LinkDel(netnstest.Link(t, "tun")); err != nil {
 		t.Fatal(err)
 	}
 	h, err := Open(t.TempDir(), "tun", zerolog.Nop())
@@ -297,17 +252,7 @@ func TestRootPathAndWatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lan, err := netlink.LinkByName("lan0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address, err := netlink.ParseAddr("198.51.100.2/24")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := netlink.AddrAdd(lan, address); err != nil {
-		t.Fatal(err)
-	}
+	netnstest.Address(t, "lan0", "198.51.100.2/24")
 	<-changed
 	if err := netlink.RouteAdd(&netlink.Route{Dst: ipNet(netip.MustParsePrefix("0.0.0.0/0")), Gw: []byte{198, 51, 100, 1}}); err != nil {
 		t.Fatal(err)
@@ -317,7 +262,7 @@ func TestRootPathAndWatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Path{Interface: lan.Attrs().Index, Source: netip.MustParseAddr("198.51.100.2"), Gateway: netip.MustParseAddr("198.51.100.1")}
+	want := Path{Interface: netnstest.Link(t, "lan0").Attrs().Index, Source: netip.MustParseAddr("198.51.100.2"), Gateway: netip.MustParseAddr("198.51.100.1")}
 	if path != want {
 		t.Errorf("%v, want %v", path, want)
 	}

@@ -4,19 +4,16 @@ package machine
 
 import (
 	"net/netip"
-	"os"
-	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/rs/zerolog"
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 
 	"ddtb/cmd/tspc/agent"
 	"ddtb/cmd/tspc/host"
+	"ddtb/cmd/tspc/netnstest"
 	"ddtb/tsp"
 )
 
@@ -71,47 +68,10 @@ func TestWanted(t *testing.T) {
 // TestRootNoWayThroughOneself: IPv4 that is routed into the tunnel (by an IPv4 service on top of it) is no way to the
 // server.
 func TestRootNoWayThroughOneself(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	before, err := netns.Get()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer before.Close()
-	own, err := netns.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer own.Close()
-	defer func() {
-		if err := netns.Set(before); err != nil {
-			t.Error(err)
-		}
-	}()
-	for name, address := range map[string]string{"tun": "192.0.2.2/24", "wan": "198.51.100.2/24"} {
-		attributes := netlink.NewLinkAttrs()
-		attributes.Name = name
-		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attributes, PeerName: name + "-peer"}); err != nil {
-			t.Fatal(err)
-		}
-		link, err := netlink.LinkByName(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		parsed, err := netlink.ParseAddr(address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := netlink.AddrAdd(link, parsed); err != nil {
-			t.Fatal(err)
-		}
-		if err := netlink.LinkSetUp(link); err != nil {
-			t.Fatal(err)
-		}
-	}
+	netnstest.Enter(t, "tun", "wan")
+	netnstest.Address(t, "tun", "192.0.2.2/24")
+	netnstest.Address(t, "wan", "198.51.100.2/24")
+	netnstest.Up(t, "tun", "wan")
 	m, err := Open(Config{Interface: "tun", RunDir: t.TempDir(), Log: zerolog.New(zerolog.NewTestWriter(t))})
 	if err != nil {
 		t.Fatal(err)

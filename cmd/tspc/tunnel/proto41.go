@@ -16,9 +16,10 @@ import (
 // Proto41 is the Outer of a v6v4 tunnel where the kernel has no sit device: IPv6 packets right behind an IPv4 header,
 // through a raw socket connected to the tunnel server. It needs CAP_NET_RAW.
 type Proto41 struct {
-	conn   *net.IPConn
-	raw    syscall.RawConn
-	remote netip.Addr
+	conn     *net.IPConn
+	raw      syscall.RawConn
+	remote   netip.Addr
+	segments []byte // of Receive
 }
 
 // NewProto41 opens a raw socket between two IPv4 addresses of this host and the tunnel server.
@@ -58,7 +59,7 @@ func (p *Proto41) Send(packets [][]byte) error {
 	return lost
 }
 
-// Receive implements Outer: one packet at a time.
+// Receive implements Outer. What the kernel merged on the way in is a run of segments again.
 func (p *Proto41) Receive(buf []byte, wait bool) (run []byte, size int, err error) {
 	for {
 		n, _, err := receive(p.raw, buf, nil, wait)
@@ -66,7 +67,11 @@ func (p *Proto41) Receive(buf []byte, wait bool) (run []byte, size int, err erro
 			return nil, 0, err
 		}
 		if inner := stripIPv4(buf[:n], p.remote); len(inner) > 0 {
-			return inner, len(inner), nil
+			run, size := unmerge(p.segments, inner)
+			if size < len(run) {
+				p.segments = run // it has grown to what is needed
+			}
+			return run, size, nil
 		}
 	}
 }

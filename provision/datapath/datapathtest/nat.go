@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -80,10 +81,14 @@ func nat(t *testing.T, e *Env) {
 	down := datagram(coreHost, tunnel.Prefix.Addr().Next(), "to behind the NAT")
 	e.fromCore(down)
 	arrived := map[string]bool{}
-	await(t, home, fmt.Sprintf("echo reply and packet (%v)", arrived), func(f frame) (ip6, bool) {
+	for end := time.Now().Add(patience); len(arrived) < 2; {
+		f, ok := home.receive(time.Until(end))
+		if !ok {
+			t.Fatalf("arrived: %v; counted: %+v; dropped: %v", arrived, e.state(t, tunnel.ID).Counters, e.drops(t))
+		}
 		outer, err := parse4(f.payload)
 		if err != nil || outer.to != natClientIPv4 || outer.from != secondIPv4 || be.Uint16(outer.payload[2:]) != 4000 {
-			return ip6{}, false
+			continue
 		}
 		p, err := parse6(outer.payload[udpHeader:])
 		if err == nil && isReply(p, request) {
@@ -92,8 +97,7 @@ func nat(t *testing.T, e *Env) {
 		if err == nil && same(p, down) {
 			arrived["packet"] = true
 		}
-		return p, len(arrived) == 2
-	})
+	}
 	drop := e.refused(t, datapath.OuterSource, func() { home.send(unix.ETH_P_IP, inside(4001, up.bytes())) })
 	if drop.Remote.Addr() != natIPv4 || drop.Remote == mapped || drop.Tunnel != tunnel.ID {
 		t.Errorf("the offender is %s of tunnel %d, another port of %s of tunnel %d expected", drop.Remote, drop.Tunnel, natIPv4, tunnel.ID)

@@ -84,7 +84,7 @@ func (s *stage) server() error {
 func (s *stage) subscribers() error {
 	s.say("Each has an account with a password. Accounts can be made and changed while the daemon runs.\n")
 	for _, name := range []string{"alice", "bob"} {
-		s.prompt(s.isp.Server, "ddtbctl", "user", "add", name, "--password-stdin")
+		s.prompt(s.isp.Server, "ddtbctl", "user", "add", name, "--cram", "--password-stdin")
 		if err := s.isp.AddUser(name, password); err != nil {
 			return err
 		}

@@ -257,6 +257,10 @@ inline_always int admit(struct iphdr *ip, void *end, __u32 available, struct pac
 	return merge_ecn(ip, p);
 }
 
+/*
+ * Packets are counted last. The first atomic addition makes the processor wait until the line has come from memory; all that
+ * is done before is done meanwhile.
+ */
 inline_always void count_rx(const struct packet *p, __u32 packets, __u32 bytes, __u64 now)
 {
 	__sync_fetch_and_add(&p->in->packets, packets);
@@ -293,16 +297,19 @@ inline_always bool find_destination(const struct ipv6hdr *ip6, struct packet *p)
 }
 
 /*
- * Counts packets to the client and gives the identification of the first: DF is not set, since the MTU is static (RFC 4213
- * section 3.2.1), so the identifications between two addresses have to differ (RFC 6864 section 4.3). Clients behind one
- * NAT share the address; their ports keep them apart.
+ * The identification of the next packet to a client: DF is not set, since the MTU is static (RFC 4213 section 3.2.1), so the
+ * identifications between two addresses have to differ (RFC 6864 section 4.3). Clients behind one NAT share the address;
+ * their ports keep them apart.
  */
-inline_always __be16 count_tx(struct packet *p, __u32 packets, __u32 bytes)
+inline_always __be16 identification(const struct packet *p)
 {
-	__u64 number = __sync_fetch_and_add(&p->out->packets, packets);
+	return bpf_htons((__u16)(p->out->packets + (p->key >> 32) * 0x9e37));
+}
 
+inline_always void count_tx(const struct packet *p, __u32 packets, __u32 bytes)
+{
+	__sync_fetch_and_add(&p->out->packets, packets);
 	__sync_fetch_and_add(&p->out->bytes, bytes);
-	return bpf_htons((__u16)(number + (p->key >> 32) * 0x9e37));
 }
 
 inline_always __u8 outer_tos(__u8 class)
@@ -311,7 +318,7 @@ inline_always __u8 outer_tos(__u8 class)
 }
 
 /* Writes p->room octets of outer headers; false: they do not fit before end. */
-inline_always bool write_outer(struct iphdr *ip, void *end, const struct packet *p, __u8 tos, __be16 identification)
+inline_always bool write_outer(struct iphdr *ip, void *end, const struct packet *p, __u8 tos, __be16 id)
 {
 	__u32 total = p->length + p->room;
 	struct udphdr *udp = (void *)(ip + 1);
@@ -321,13 +328,13 @@ inline_always bool write_outer(struct iphdr *ip, void *end, const struct packet 
 	*(__u8 *)ip = 0x45;
 	ip->tos = tos;
 	ip->tot_len = bpf_htons(total);
-	ip->id = identification;
+	ip->id = id;
 	ip->frag_off = 0;
 	ip->ttl = HOP_LIMIT;
 	ip->protocol = KEY_PROTOCOL(p->key);
 	ip->saddr = p->out->local;
 	ip->daddr = (__u32)p->key;
-	ip->check = ~fold((__u32)p->out->checksum + bpf_htons(total) + identification + bpf_htons(tos));
+	ip->check = ~fold((__u32)p->out->checksum + bpf_htons(total) + id + bpf_htons(tos));
 	if (p->room == sizeof(*ip))
 		return true;
 	if ((void *)(udp + 1) > end)

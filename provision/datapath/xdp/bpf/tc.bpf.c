@@ -119,7 +119,7 @@ inline_always int from_client(struct __sk_buff *skb)
 }
 
 /* Puts the outer headers between link layer and inner packet. */
-inline_always long add_outer(struct __sk_buff *skb, const struct packet *p, __u32 offset, __u8 tos, __be16 identification)
+inline_always long add_outer(struct __sk_buff *skb, const struct packet *p, __u32 offset, __u8 tos)
 {
 	__u64 flags = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_FIXED_GSO;
 	struct iphdr *ip;
@@ -129,16 +129,16 @@ inline_always long add_outer(struct __sk_buff *skb, const struct packet *p, __u3
 	if (bpf_skb_adjust_room(skb, p->room, BPF_ADJ_ROOM_MAC, flags))
 		return -1;
 	ip = data_of(skb) + offset;
-	return write_outer(ip, end_of(skb), p, tos, identification) ? 0 : -1;
+	return write_outer(ip, end_of(skb), p, tos, identification(p)) ? 0 : -1;
 }
 
 inline_always int to_client(struct __sk_buff *skb)
 {
 	struct packet p = { .slot = MISS };
-	__be16 identification;
 	struct ipv6hdr *ip6;
 	struct hop hop;
 	int verdict, way;
+	__u32 segments, octets;
 	__u8 tos;
 
 	pull(skb, ETH_HLEN + sizeof(*ip6) + TCP_HEADER);
@@ -155,11 +155,13 @@ inline_always int to_client(struct __sk_buff *skb)
 	if (way == UNROUTED)
 		return NEXT;
 	ip6->hop_limit--;
-	identification = count_tx(&p, segments_of(skb), octets_of(skb, ip6, end_of(skb)));
+	segments = segments_of(skb);
+	octets = octets_of(skb, ip6, end_of(skb));
 	if (skb->len > ETH_HLEN + p.length && bpf_skb_change_tail(skb, ETH_HLEN + p.length, 0))
 		return refuse(skb, FAILED, &p, 0);
-	if (add_outer(skb, &p, ETH_HLEN, tos, identification))
+	if (add_outer(skb, &p, ETH_HLEN, tos))
 		return refuse(skb, FAILED, &p, 0);
+	count_tx(&p, segments, octets);
 	return way == ROUTED ? send(skb, &hop, bpf_htons(ETH_P_IP)) : bpf_redirect_neigh(hop.ifindex, 0, 0, 0);
 }
 
@@ -231,9 +233,9 @@ SEC("tc")
 int ddtb_device(struct __sk_buff *skb)
 {
 	struct packet p = { .slot = MISS };
-	__be16 identification;
 	struct ipv6hdr *ip6;
 	struct hop hop;
+	__u32 segments, octets;
 	__u8 tos;
 	int way;
 
@@ -252,8 +254,10 @@ int ddtb_device(struct __sk_buff *skb)
 	way = route_outer(skb, &p, tos, 0, &hop);
 	if (way == UNROUTED)
 		return refuse(skb, NO_ROUTE, &p, ip6);
-	identification = count_tx(&p, segments_of(skb), octets_of(skb, ip6, end_of(skb)));
-	if (add_outer(skb, &p, 0, tos, identification) || bpf_skb_change_head(skb, ETH_HLEN, 0))
+	segments = segments_of(skb);
+	octets = octets_of(skb, ip6, end_of(skb));
+	if (add_outer(skb, &p, 0, tos) || bpf_skb_change_head(skb, ETH_HLEN, 0))
 		return refuse(skb, FAILED, &p, 0);
+	count_tx(&p, segments, octets);
 	return way == ROUTED ? send(skb, &hop, bpf_htons(ETH_P_IP)) : bpf_redirect_neigh(hop.ifindex, 0, 0, 0);
 }

@@ -41,16 +41,17 @@ inline_always int answer_echo(struct xdp_md *ctx, struct ethhdr *eth, void *end,
 	p->out = get_outbound(p->slot);
 	if (!p->out || route_outer(ctx, p, 0, p->length + p->room, &hop) != ROUTED)
 		return XDP_PASS;
-	count_rx(p, 1, p->length, now);
 	*(__be32 *)ip6 = bpf_htonl(6 << 28);
 	ip6->hop_limit = HOP_LIMIT;
 	ip6->saddr = ip6->daddr;
 	ip6->daddr = client;
 	icmp->icmp6_type = ICMPV6_ECHO_REPLY;
 	icmp->icmp6_cksum = ~fold((__u16)~icmp->icmp6_cksum + bpf_htons((ICMPV6_ECHO_REPLY - ICMPV6_ECHO_REQUEST) << 8));
-	if (!write_outer(ip, end, p, 0, count_tx(p, 1, p->length)))
+	if (!write_outer(ip, end, p, 0, identification(p)))
 		return XDP_DROP;
 	write_ethernet(eth, &hop, bpf_htons(ETH_P_IP));
+	count_rx(p, 1, p->length, now);
+	count_tx(p, 1, p->length);
 	if (p->spare && bpf_xdp_adjust_tail(ctx, -(int)p->spare))
 		return XDP_DROP;
 	return send(ctx, &hop);
@@ -75,7 +76,7 @@ inline_always int forward_inner(struct xdp_md *ctx, struct packet *p, __u64 now)
 		return XDP_DROP;
 	write_ethernet(eth, &hop, bpf_htons(ETH_P_IPV6));
 	action = send(ctx, &hop);
-	count_rx(p, 1, p->length, now); /* last: the processor waits here for a line that was not in the cache */
+	count_rx(p, 1, p->length, now);
 	return action;
 }
 
@@ -104,7 +105,7 @@ inline_always int to_client(struct xdp_md *ctx, struct ethhdr *eth, void *end)
 	struct packet p = { .slot = MISS };
 	struct iphdr *ip;
 	struct hop hop;
-	int verdict;
+	int verdict, action;
 	__u32 spare;
 	__u8 tos;
 
@@ -129,10 +130,12 @@ inline_always int to_client(struct xdp_md *ctx, struct ethhdr *eth, void *end)
 	eth = (void *)(long)ctx->data;
 	ip = (void *)(eth + 1);
 	end = (void *)(long)ctx->data_end;
-	if ((void *)ip > end || !write_outer(ip, end, &p, tos, count_tx(&p, 1, p.length)))
+	if ((void *)ip > end || !write_outer(ip, end, &p, tos, identification(&p)))
 		return XDP_DROP;
 	write_ethernet(eth, &hop, bpf_htons(ETH_P_IP));
-	return send(ctx, &hop);
+	action = send(ctx, &hop);
+	count_tx(&p, 1, p.length);
+	return action;
 }
 
 SEC("xdp")
