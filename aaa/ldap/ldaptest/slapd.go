@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-// Package ldaptest runs a real slapd (OpenLDAP) on loopback, with FreeRADIUS's schema and that of contrib/ldap, for the tests of
+// Package ldaptest runs a real slapd (OpenLDAP) on loopback, with the schema of contrib/ldap, for the tests of
 // every room that speaks LDAP.
 package ldaptest
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
-	"io"
 	"math/big"
 	"net"
 	"os"
@@ -86,32 +83,12 @@ func (s *Server) configure() {
 		s.tb.Fatal(err)
 	}
 	s.write("ddtb.schema", schema)
-	s.write("freeradius.schema", freeradiusSchema(s.tb))
+	s.write("radiusprofile.schema", []byte(radiusprofile))
 	s.certify()
 	if err := os.Mkdir(filepath.Join(s.dir, "db"), 0o700); err != nil {
 		s.tb.Fatal(err)
 	}
 	s.write("slapd.conf", []byte(strings.ReplaceAll(slapdConf, "@", s.dir)))
-}
-
-// freeradiusSchema is the radiusprofile schema as Debian ships it with FreeRADIUS.
-func freeradiusSchema(tb testing.TB) []byte {
-	tb.Helper()
-	const path = "/usr/share/doc/freeradius/schemas/ldap/openldap/freeradius.schema"
-	b, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		var zipped []byte
-		if zipped, err = os.ReadFile(path + ".gz"); err == nil {
-			var r *gzip.Reader
-			if r, err = gzip.NewReader(bytes.NewReader(zipped)); err == nil {
-				b, err = io.ReadAll(r)
-			}
-		}
-	}
-	if err != nil {
-		tb.Fatalf("the schema of FreeRADIUS is needed (Debian package freeradius): %v", err)
-	}
-	return b
 }
 
 // certify makes a certificate for 127.0.0.1 that signs itself.
@@ -144,11 +121,29 @@ func (s *Server) certify() {
 	s.Roots.AddCert(cert)
 }
 
+// radiusprofile has, by the names of FreeRADIUS's schema, what the tests use of it.
+const radiusprofile = `
+attributetype ( 1.3.6.1.4.1.32473.389.101 NAME 'radiusReplyAttribute'
+	EQUALITY caseIgnoreIA5Match SYNTAX 1.3.6.1.4.1.1466.115.121.1.26 )
+attributetype ( 1.3.6.1.4.1.32473.389.102 NAME 'radiusIdleTimeout'
+	EQUALITY caseIgnoreIA5Match SYNTAX 1.3.6.1.4.1.1466.115.121.1.26 SINGLE-VALUE )
+attributetype ( 1.3.6.1.4.1.32473.389.103 NAME 'radiusClass'
+	EQUALITY caseIgnoreIA5Match SYNTAX 1.3.6.1.4.1.1466.115.121.1.26 )
+attributetype ( 1.3.6.1.4.1.32473.389.104 NAME 'dialupAccess'
+	EQUALITY caseIgnoreIA5Match SYNTAX 1.3.6.1.4.1.1466.115.121.1.26 SINGLE-VALUE )
+attributetype ( 1.3.6.1.4.1.32473.389.105 NAME 'radiusProfileDN'
+	EQUALITY distinguishedNameMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.12 SINGLE-VALUE )
+objectclass ( 1.3.6.1.4.1.32473.389.110 NAME 'radiusprofile' SUP top AUXILIARY
+	MAY ( radiusReplyAttribute $ radiusIdleTimeout $ radiusClass $ dialupAccess $ radiusProfileDN ) )
+objectclass ( 1.3.6.1.4.1.32473.389.111 NAME 'radiusObjectProfile' SUP top STRUCTURAL
+	MUST cn )
+`
+
 const slapdConf = `
 include /etc/ldap/schema/core.schema
 include /etc/ldap/schema/cosine.schema
 include /etc/ldap/schema/inetorgperson.schema
-include @/freeradius.schema
+include @/radiusprofile.schema
 include @/ddtb.schema
 modulepath /usr/lib/ldap
 moduleload back_mdb.so
