@@ -20,6 +20,7 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 
 # Commands the tests, the demo and the benchmarks run beside our own, with the Debian package of each.
 TOOLS := ip:iproute2 nft:nftables ping:iputils-ping ethtool:ethtool
+TESTTOOLS := $(TOOLS) freeradius:freeradius radclient:freeradius-utils slapd:slapd ldapadd:ldap-utils
 BENCHTOOLS := $(TOOLS) iperf3:iperf3
 
 LINTER_VERSION := v2.15.0
@@ -36,7 +37,7 @@ build: need-go ## build the programs into bin/ (static, reproducible)
 
 .PHONY: test
 test: need-go ## run all tests; those in network namespaces only as root
-	@if [ "$$(id -u)" -eq 0 ]; then .ci/need $(TOOLS); \
+	@if [ "$$(id -u)" -eq 0 ]; then .ci/need $(TESTTOOLS); \
 	elif [ -n "$$CI" ]; then echo 'make test: CI must run as root, for the tests in network namespaces' >&2; exit 1; \
 	else echo 'make test: not root: tests named TestRoot... are skipped; run them with: sudo make test-root'; fi
 	$(GO) test -count=1 -timeout=20m $(TESTFLAGS) ./...

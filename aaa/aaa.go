@@ -68,5 +68,11 @@ type Subscriber struct {
 	IdleTimeout     time.Duration // the session ends when nothing came from the client for so long
 	InterimInterval time.Duration // between Interim-Update records
 	Class           [][]byte      // opaque, returned in every record (RFC 2865 section 5.25)
+	CUI             []byte        // Chargeable-User-Identity, returned in every record (RFC 4372)
+	Routes          []Route       // prefixes routed to the subscriber besides his delegated one
+	Rate            Rate          // what his tunnel may carry
+	Filter          string        // name of a filter or plan (RADIUS Filter-Id), "" for none
+	Reauthorize     []byte        // not nil: at SessionTimeout the backend is asked again, with this State (RFC 2865 section 5.29)
+	Message         string        // for the subscriber (RADIUS Reply-Message)
 	ResponseAuth    string        // DIGEST-MD5 rspauth, 32 hex digits (RFC 2831 section 2.1.3); only after a Digest login
 }

@@ -42,6 +42,7 @@ const joint = "cmd/ddtb/backend.go"
 var dependencies = []string{
 	"github.com/cilium/ebpf",
 	"github.com/coreos/go-systemd/v22",
+	"github.com/go-ldap/ldap/v3",
 	"github.com/google/go-cmp",
 	"github.com/pelletier/go-toml/v2",
 	"github.com/prometheus/client_golang",
@@ -55,6 +56,7 @@ var dependencies = []string{
 	"golang.org/x/term",
 	"golang.org/x/time",
 	"golang.zx2c4.com/wireguard",
+	"layeh.com/radius",
 }
 
 // tree is the whole repository, seen from this package's folder.

@@ -28,11 +28,15 @@ type finding struct {
 
 // checkCommand tells whether a configuration is right and this host has what it needs.
 func checkCommand(p program, o *options) *cobra.Command {
-	return &cobra.Command{
+	var user string
+	c := &cobra.Command{
 		Use:   "check",
 		Short: "Tell what is wrong with a configuration, and what this host lacks for it",
 		Long: `Read a configuration and tell everything that is wrong with it, with line and key; then look at this host: rights, interfaces,
 addresses, kernel features, directories. Nothing is changed, and a running ddtb is not disturbed.
+
+With --auth a login is tried, too: at each backend of aaa.backends that is not this server's own, by each mechanism that it
+verifies, as a client that knows the password would. The password is asked for, or read from standard input.
 
 Exit status: 0 all is well; 1 the host lacks something; 78 the configuration is wrong.`,
 		Args: noArguments,
@@ -46,9 +50,23 @@ Exit status: 0 all is well; 1 the host lacks something; 78 the configuration is 
 			for _, pool := range conf.Pools {
 				fmt.Fprintf(out, "ok    pool %s: %s\n", pool.Name, describePool(pool))
 			}
-			return report(out, p.host.check(conf))
+			findings := p.host.check(conf)
+			if user != "" {
+				password, err := askPassword(c.InOrStdin(), c.ErrOrStderr(), user)
+				if err != nil {
+					return err
+				}
+				logins, err := checkLogin(c.Context(), conf, user, password)
+				if err != nil {
+					return err
+				}
+				findings = append(findings, logins...)
+			}
+			return report(out, findings)
 		},
 	}
+	c.Flags().StringVar(&user, "auth", "", "try to log in as `USER`")
+	return c
 }
 
 // describePool says what a pool comes to.
@@ -72,7 +90,7 @@ func report(out io.Writer, findings []finding) error {
 		fmt.Fprintf(out, "%s %s: %s\n", mark, f.what, f.detail)
 	}
 	if bad > 0 {
-		return fmt.Errorf("%d of %d checks of this host failed", bad, len(findings))
+		return fmt.Errorf("%d of %d checks failed", bad, len(findings))
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"ddtb/aaa"
 	"ddtb/cmd/ddtb/config"
 	"ddtb/provision"
 	"ddtb/provision/control"
@@ -81,6 +82,9 @@ func openDaemon(ctx context.Context, c config.Config, d *daemon, version string)
 		ready()
 		return control.NewServer(deps).Serve(ctx, listener)
 	}))
+	if err := d.openDynamic(c); err != nil {
+		return err
+	}
 	if err := d.openMetrics(c, registry); err != nil {
 		return err
 	}
@@ -91,11 +95,17 @@ func openDaemon(ctx context.Context, c config.Config, d *daemon, version string)
 // openBroker opens leases, accounts and datapath, and makes the broker over them.
 func (d *daemon) openBroker(ctx context.Context, c config.Config, registry *prometheus.Registry) (deps control.Deps, err error) {
 	table := builtIn()
-	logins, err := table.openLogins(c, d.log)
+	here := given{config: c, log: d.log, registry: registry}
+	logins, err := table.openLogins(here)
 	if err != nil {
 		return deps, err
 	}
 	d.closers = append(d.closers, logins.close)
+	d.back = append(d.back, logins.tasks...)
+	billing, err := d.openAccountant(table, here)
+	if err != nil {
+		return deps, err
+	}
 	store, err := table.openStore(c, d.log)
 	if err != nil {
 		return deps, err
@@ -114,7 +124,7 @@ func (d *daemon) openBroker(ctx context.Context, c config.Config, registry *prom
 		return deps, fmt.Errorf("datapath: %w", err)
 	}
 	d.broker, err = provision.New(c.Settings(), provision.Deps{
-		Store: store, Datapath: d.dp, Accountant: table.accounts[c.AAA.Accounting](d.log), Logger: d.log, Registerer: registry,
+		Store: store, Datapath: d.dp, Accountant: billing, Logger: d.log, Registerer: registry,
 	})
 	if err != nil {
 		return deps, err
@@ -126,6 +136,22 @@ func (d *daemon) openBroker(ctx context.Context, c config.Config, registry *prom
 		deps.Users = control.LocalUsers(logins.accounts)
 	}
 	return deps, nil
+}
+
+// openAccountant opens what takes accounting records.
+func (d *daemon) openAccountant(table drivers, here given) (aaa.Accountant, error) {
+	name := here.config.AAA.Accounting
+	a, err := table.accounts[name](here)
+	if err != nil {
+		return nil, fmt.Errorf("aaa.accounting %s: %w", name, err)
+	}
+	if a.close != nil {
+		d.closers = append(d.closers, a.close)
+	}
+	if a.task != nil {
+		d.back = append(d.back, a.task)
+	}
+	return a.Accountant, nil
 }
 
 // describe names the datapath for people.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"ddtb/aaa"
@@ -23,8 +24,8 @@ import (
 type drivers struct {
 	datapaths map[string]datapathDriver
 	stores    map[string]func(dir string, pools []lease.Pool, opts lease.Options) (leaseStore, error)
-	backends  map[string]func(dir string, c config.Config, log zerolog.Logger) (authBackend, error)
-	accounts  map[string]func(log zerolog.Logger) aaa.Accountant
+	backends  map[string]func(given) (authBackend, error)
+	accounts  map[string]func(given) (accountant, error)
 }
 
 func builtIn() drivers {
@@ -38,14 +39,26 @@ func builtIn() drivers {
 			"embedded": openEmbedded,
 			"memory":   openMemory,
 		},
-		backends: map[string]func(string, config.Config, zerolog.Logger) (authBackend, error){
-			"local": openLocal,
+		backends: map[string]func(given) (authBackend, error){
+			"local":  openLocal,
+			"ldap":   openLDAP,
+			"radius": openRADIUS,
 		},
-		accounts: map[string]func(zerolog.Logger) aaa.Accountant{
-			"none": func(zerolog.Logger) aaa.Accountant { return aaa.Discard{} },
-			"log":  func(log zerolog.Logger) aaa.Accountant { return aaa.LogAccountant{Logger: log} },
+		accounts: map[string]func(given) (accountant, error){
+			"none": func(given) (accountant, error) { return accountant{Accountant: aaa.Discard{}}, nil },
+			"log": func(s given) (accountant, error) {
+				return accountant{Accountant: aaa.LogAccountant{Logger: s.log}}, nil
+			},
+			"radius": openSpool,
 		},
 	}
+}
+
+// given is what a backend or an accountant is made of: the whole configuration, where to log, where to show figures.
+type given struct {
+	config   config.Config
+	log      zerolog.Logger
+	registry prometheus.Registerer
 }
 
 // datapathDriver makes a datapath, and takes what one left in the kernel out of it.
@@ -84,17 +97,26 @@ type memoryStore struct{ *lease.Memory }
 
 func (memoryStore) Close() error { return nil }
 
-// authBackend is one backend of the chain. Accounts are those it keeps itself, nil if none.
+// authBackend is one backend of the chain. Accounts are those it keeps itself; it and the others may be nil.
 type authBackend struct {
 	aaa.Authenticator
 	accounts *local.Store
+	task     task
 	close    func() error
 }
 
-func openLocal(dir string, c config.Config, log zerolog.Logger) (authBackend, error) {
+// accountant is an aaa.Accountant with what it runs and closes, if anything.
+type accountant struct {
+	aaa.Accountant
+	task  task
+	close func() error
+}
+
+func openLocal(s given) (authBackend, error) {
+	c := s.config
 	backends := c.AAA.Backends
-	store, err := local.Open(dir, local.Options{
-		Realm: c.TSP.Realm, Logger: log, NoDigest: !c.AAA.Local.Digest, Cram: c.AAA.Local.Cram,
+	store, err := local.Open(c.Server.State, local.Options{
+		Realm: c.TSP.Realm, Logger: s.log, NoDigest: !c.AAA.Local.Digest, Cram: c.AAA.Local.Cram,
 		Chained: backends[len(backends)-1] != "local",
 	})
 	if err != nil {
@@ -107,29 +129,35 @@ func openLocal(dir string, c config.Config, log zerolog.Logger) (authBackend, er
 type logins struct {
 	chain    aaa.Chain
 	accounts *local.Store // nil: none are kept here
+	tasks    []task
 	closers  []func() error
 }
 
 // openLogins opens the backends in the order they are asked, and lets guests in behind them if they may.
-func (d drivers) openLogins(c config.Config, log zerolog.Logger) (l logins, err error) {
+func (d drivers) openLogins(s given) (l logins, err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.close())
 		}
 	}()
-	for _, name := range c.AAA.Backends {
-		backend, err := d.backends[name](c.Server.State, c, log)
+	for _, name := range s.config.AAA.Backends {
+		backend, err := d.backends[name](s)
 		if err != nil {
 			return l, fmt.Errorf("aaa backend %s: %w", name, err)
 		}
 		l.chain = append(l.chain, backend.Authenticator)
-		l.closers = append(l.closers, backend.close)
+		if backend.task != nil {
+			l.tasks = append(l.tasks, backend.task)
+		}
+		if backend.close != nil {
+			l.closers = append(l.closers, backend.close)
+		}
 		if backend.accounts != nil {
 			l.accounts = backend.accounts
 		}
 	}
-	if c.Anonymous.Enabled {
-		l.chain = append(l.chain, aaa.Guests{Subscriber: aaa.Subscriber{Pool: c.Anonymous.Pool, NoPrefix: true}})
+	if s.config.Anonymous.Enabled {
+		l.chain = append(l.chain, aaa.Guests{Subscriber: aaa.Subscriber{Pool: s.config.Anonymous.Pool, NoPrefix: true}})
 	}
 	return l, nil
 }

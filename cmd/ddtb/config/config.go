@@ -79,6 +79,7 @@ func (c *Config) complete(doc *document) {
 	for i := range c.Pools {
 		c.Pools[i].complete(doc, fmt.Sprintf("pool[%d]", i))
 	}
+	c.AAA.RADIUS.complete()
 }
 
 // validate adds what cannot be so to doc.

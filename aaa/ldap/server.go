@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package ldap
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	ldapv3 "github.com/go-ldap/ldap/v3"
+)
+
+// server is one directory server and its connections.
+type server struct {
+	url string
+	o   Options
+
+	mu        sync.Mutex
+	searchers []*ldapv3.Conn // bound as the service account; nil until first used or after it failed
+	next      int
+
+	binders   chan *ldapv3.Conn // idle
+	bindSlots chan struct{}     // one element a bind under way
+
+	deadUntil atomic.Int64 // Unix nanoseconds
+}
+
+func newServer(rawURL string, o Options) *server {
+	return &server{url: rawURL, o: o, searchers: make([]*ldapv3.Conn, o.Searchers),
+		binders: make(chan *ldapv3.Conn, o.Binders), bindSlots: make(chan struct{}, o.Binders)}
+}
+
+// errServer: this server cannot answer now, another might.
+var errServer = errors.New("directory server cannot answer")
+
+// wrapServer marks err as one that another server might not have, or returns it as it is: the directory's answer.
+func (s *server) wrapServer(err error) error {
+	code := ldapv3.LDAPResultOther
+	var result *ldapv3.Error
+	if errors.As(err, &result) {
+		code = int(result.ResultCode)
+	}
+	switch code {
+	case ldapv3.LDAPResultBusy, ldapv3.LDAPResultUnavailable, ldapv3.LDAPResultOther, ldapv3.LDAPResultTimeLimitExceeded,
+		ldapv3.LDAPResultOperationsError, ldapv3.LDAPResultProtocolError, ldapv3.ErrorNetwork:
+		return fmt.Errorf("%s: %w: %w", s.url, errServer, err)
+	}
+	return fmt.Errorf("%s: %w", s.url, err)
+}
+
+// dial opens a connection, encrypted as the options want it.
+func (s *server) dial(ctx context.Context) (*ldapv3.Conn, error) {
+	deadline := time.Now().Add(s.o.Timeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if s.o.TLS != nil {
+		config = s.o.TLS.Clone()
+	}
+	if u, err := url.Parse(s.url); err == nil && config.ServerName == "" {
+		config.ServerName = u.Hostname()
+	}
+	conn, err := ldapv3.DialURL(s.url, ldapv3.DialWithDialer(&net.Dialer{Deadline: deadline}), ldapv3.DialWithTLSConfig(config))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", s.url, errServer, err)
+	}
+	conn.SetTimeout(s.o.Timeout) // without it a silent server is waited for without end
+	if s.o.StartTLS {
+		if err := conn.StartTLS(config); err != nil {
+			_ = conn.Close()
+			return nil, fmt.Errorf("%s: %w: StartTLS: %w", s.url, errServer, err)
+		}
+	}
+	return conn, nil
+}
+
+// searcher returns a connection bound as the service account.
+func (s *server) searcher(ctx context.Context) (*ldapv3.Conn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next = (s.next + 1) % len(s.searchers)
+	if conn := s.searchers[s.next]; conn != nil && !conn.IsClosing() {
+		return conn, nil
+	}
+	conn, err := s.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if s.o.BindDN != "" {
+		if err := conn.Bind(s.o.BindDN, s.o.Password); err != nil {
+			_ = conn.Close()
+			return nil, fmt.Errorf("%s: %w: bind as the service account %q: %w", s.url, errServer, s.o.BindDN, err)
+		}
+	}
+	s.searchers[s.next] = conn
+	return conn, nil
+}
+
+// search runs one search. A connection that failed, or whose search was given up, is closed: the server may still work on it.
+// One that the server closed while it was idle is replaced once.
+func (s *server) search(ctx context.Context, request *ldapv3.SearchRequest) ([]*ldapv3.Entry, error) {
+	for try := 0; ; try++ {
+		conn, err := s.searcher(ctx)
+		if err != nil {
+			return nil, err
+		}
+		result, err := conn.Search(request)
+		if err == nil {
+			return result.Entries, nil
+		}
+		if ldapv3.IsErrorWithCode(err, ldapv3.LDAPResultNoSuchObject) {
+			return nil, nil
+		}
+		err = s.wrapServer(err)
+		if !errors.Is(err, errServer) {
+			return nil, err
+		}
+		_ = conn.Close()
+		if try > 0 || !ldapv3.IsErrorWithCode(errors.Unwrap(err), ldapv3.ErrorNetwork) && !conn.IsClosing() {
+			return nil, err
+		}
+	}
+}
+
+// bind tells whether the password is that of dn: nil, errWrong, errServer or another of the directory's answers.
+func (s *server) bind(ctx context.Context, dn, password string) error {
+	select {
+	case s.bindSlots <- struct{}{}:
+		defer func() { <-s.bindSlots }()
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %w: %w", s.url, errServer, ctx.Err())
+	}
+	for {
+		conn, idle, err := s.binder(ctx)
+		if err != nil {
+			return err
+		}
+		err = conn.Bind(dn, password)
+		if err != nil && ldapv3.IsErrorWithCode(err, ldapv3.ErrorNetwork) && idle {
+			_ = conn.Close() // closed while it lay idle; the others may be, too, and a fresh one tells
+			continue
+		}
+		if err != nil && errors.Is(s.wrapServer(err), errServer) {
+			_ = conn.Close()
+			return s.wrapServer(err)
+		}
+		s.binders <- conn // there is room: at most as many are out as bindSlots has places
+		if err != nil {
+			return s.wrapServer(err)
+		}
+		return nil
+	}
+}
+
+// binder takes an idle connection or opens one.
+func (s *server) binder(ctx context.Context) (conn *ldapv3.Conn, idle bool, err error) {
+	for {
+		select {
+		case conn := <-s.binders:
+			if !conn.IsClosing() {
+				return conn, true, nil
+			}
+		default:
+			conn, err := s.dial(ctx)
+			return conn, false, err
+		}
+	}
+}
+
+func (s *server) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, conn := range s.searchers {
+		if conn != nil {
+			_ = conn.Close()
+			s.searchers[i] = nil
+		}
+	}
+	for {
+		select {
+		case conn := <-s.binders:
+			_ = conn.Close()
+		default:
+			return
+		}
+	}
+}
