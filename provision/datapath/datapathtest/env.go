@@ -167,6 +167,8 @@ func (e *Env) connect(wire *space, device string, mac net.HardwareAddr, far stri
 	must(e.t, err)
 	peer, err := wire.nl.LinkByName(far)
 	must(e.t, err, e.server.nl.LinkSetUp(near), wire.nl.LinkSetUp(peer))
+	carries(e.t, e.server, device)
+	carries(e.t, wire, far)
 	e.passXDP(wire, peer.Attrs().Index)
 }
 

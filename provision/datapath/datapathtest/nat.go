@@ -42,6 +42,8 @@ func (e *Env) masquerade(t *testing.T) *station {
 		nl.NeighSet(&netlink.Neigh{LinkIndex: inside.Attrs().Index, IP: natClientIPv4.AsSlice(), HardwareAddr: homeMAC, State: netlink.NUD_PERMANENT}),
 		nl.NeighSet(&netlink.Neigh{LinkIndex: outside.Attrs().Index, IP: secondIPv4.AsSlice(), HardwareAddr: secondMAC, State: netlink.NUD_PERMANENT}),
 	)
+	carries(t, e.nat, "in0")
+	carries(t, home, "eth0")
 	e.nat.do(func() {
 		must(t, os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0))
 		nft := exec.Command("nft", "-f", "-")
@@ -133,15 +135,7 @@ func flap(t *testing.T, e *Env) {
 // linked awaits that the first wire carries frames again, and opens the stations.
 func (e *Env) linked(t *testing.T) {
 	t.Helper()
-	for nl, name := range map[*netlink.Handle]string{e.server.nl: uplinkDevice, e.wire.nl: "client0"} {
-		eventually(t, func() string {
-			link, err := nl.LinkByName(name)
-			must(t, err)
-			if link.Attrs().OperState == netlink.OperUp {
-				return ""
-			}
-			return fmt.Sprintf("%s is %s", name, link.Attrs().OperState)
-		})
-	}
+	carries(t, e.server, uplinkDevice)
+	carries(t, e.wire, "client0")
 	e.reopen(t)
 }

@@ -68,6 +68,20 @@ func (s *space) do(f func()) {
 	f()
 }
 
+// carries awaits that a device is ready. The kernel gets round to it some time after both ends are up; what is sent before
+// is lost.
+func carries(t *testing.T, s *space, device string) {
+	t.Helper()
+	eventually(t, func() string {
+		l, err := s.nl.LinkByName(device)
+		must(t, err)
+		if l.Attrs().OperState == netlink.OperUp {
+			return ""
+		}
+		return fmt.Sprintf("%s is %s", device, l.Attrs().OperState)
+	})
+}
+
 // station sends and receives frames on an interface, every octet of them.
 type station struct {
 	fd      int

@@ -19,24 +19,24 @@ const bpffs = "/sys/fs/bpf"
 // version are not opened, their links are taken over.
 const version = "v1"
 
-// makePinDir makes a directory for pins below an eBPF file system.
-func makePinDir(path string) error {
-	if !filepath.IsAbs(path) {
-		return fmt.Errorf("pin path %q: an absolute path below an eBPF file system expected, as %s/ddtb", path, bpffs)
+// makePinDir makes the directory for this version's pins below a pin path.
+func makePinDir(root string) error {
+	if !filepath.IsAbs(root) {
+		return fmt.Errorf("pin path %q: an absolute path below an eBPF file system expected, as %s/ddtb", root, bpffs)
 	}
-	if strings.HasPrefix(filepath.Clean(path), bpffs+"/") {
+	if strings.HasPrefix(filepath.Clean(root), bpffs+"/") {
 		if err := mountBPFFS(); err != nil {
 			return err
 		}
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(root, 0o700); err != nil {
 		return fmt.Errorf("pin path: %w", err)
 	}
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return fmt.Errorf("pin path: %w", err)
+	if on, err := onBPFFS(root); err != nil || !on {
+		return errors.Join(err, fmt.Errorf("pin path %s: not on an eBPF file system; mount one with: mount -t bpf bpf %s", root, filepath.Dir(root)))
 	}
-	if on, err := onBPFFS(path); err != nil || !on {
-		return errors.Join(err, fmt.Errorf("pin path %s: not on an eBPF file system; mount one with: mount -t bpf bpf %s", path, filepath.Dir(path)))
+	if err := os.MkdirAll(filepath.Join(root, version), 0o700); err != nil {
+		return fmt.Errorf("pin path: %w", err)
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func (c *change) run() error {
 		return err
 	}
 	c.all = all
-	if err := errors.Join(checkMTU(c.config, all), makePinDir(pinDir(c.config))); err != nil {
+	if err := errors.Join(checkMTU(c.config, all), makePinDir(c.config.PinPath)); err != nil {
 		return err
 	}
 	for _, step := range []func() error{c.openMaps, c.openDevice, c.openTable, c.attach, c.finishMoving, c.refit, c.route, c.tidy} {
