@@ -58,25 +58,16 @@ func (l *losses) count(e entry) {
 // takeOver takes the entries of a pool of another table into the pool of the same name, as far as they fit.
 func (t *table) takeOver(old *poolTable, now time.Time) (loss losses) {
 	p := t.byName[old.Name]
-	for n, page := range old.pages {
-		if page == nil {
+	for index, e := range old.all() {
+		switch {
+		case p == nil || index >= p.Size:
+			loss.count(e)
 			continue
+		case e.is(held) && (renumbered(old.Pool, p.Pool) || t.inPools(e)):
+			loss.count(e)
+			e = e.ended(now.UnixNano())
 		}
-		for i, e := range page {
-			if !e.is(used) {
-				continue
-			}
-			index := uint32(n<<pageBits + i)
-			switch {
-			case p == nil || index >= p.Size:
-				loss.count(e)
-				continue
-			case e.is(held) && (renumbered(old.Pool, p.Pool) || t.inPools(e)):
-				loss.count(e)
-				e = e.ended(now.UnixNano())
-			}
-			*p.place(index) = e
-		}
+		*p.place(index) = e
 	}
 	return loss
 }
@@ -97,20 +88,11 @@ func (t *table) inPools(e entry) bool {
 // contradict each other.
 func (t *table) build() error {
 	for _, p := range t.pools {
-		for n, page := range p.pages {
-			if page == nil {
-				continue
+		for index, e := range p.all() {
+			if err := t.fits(p, index, e); err != nil {
+				return fmt.Errorf("pool %q index %d: %w: the journal contradicts itself, restore it from a backup", p.Name, index, err)
 			}
-			for i, e := range page {
-				if !e.is(used) {
-					continue
-				}
-				index := uint32(n<<pageBits + i)
-				if err := t.fits(p, index, e); err != nil {
-					return fmt.Errorf("pool %q index %d: %w: the journal contradicts itself, restore it from a backup", p.Name, index, err)
-				}
-				t.attach(p, index, e)
-			}
+			t.attach(p, index, e)
 		}
 	}
 	return nil

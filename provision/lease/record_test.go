@@ -167,33 +167,19 @@ func checkWritable(t *testing.T, got *table) {
 		pools = append(pools, p.Pool)
 	}
 	record := appendPools(nil, pools)
-	count := 0
 	for _, p := range got.pools {
-		for n, page := range p.pages {
-			if page == nil {
-				continue
-			}
-			for i, e := range page {
-				if e.is(used) {
-					record = appendPut(record, p, uint32(n<<pageBits+i), e)
-					count++
-				}
-			}
+		for i, e := range p.all() {
+			record = appendPut(record, p, i, e)
 		}
 	}
 	again, err := load(t, record)
 	if err != nil || !samePools(again, pools) {
 		t.Fatalf("written again it is not read: %v", err)
 	}
-	for i, p := range got.pools {
-		for n, page := range p.pages {
-			if page == nil {
-				continue
-			}
-			for j, e := range page {
-				if a := again.pools[i].get(uint32(n<<pageBits + j)); !a.same(e) {
-					t.Errorf("%+v became %+v", e, a)
-				}
+	for n, p := range got.pools {
+		for i, e := range p.all() {
+			if a := again.pools[n].get(i); !a.same(e) {
+				t.Errorf("%+v became %+v", e, a)
 			}
 		}
 	}

@@ -4,6 +4,7 @@ package lease
 
 import (
 	"fmt"
+	"iter"
 	"time"
 )
 
@@ -82,6 +83,22 @@ func (p *poolTable) get(index uint32) entry {
 		return entry{}
 	}
 	return p.pages[n][index&(1<<pageBits-1)]
+}
+
+// all yields the entries in use.
+func (p *poolTable) all() iter.Seq2[uint32, entry] {
+	return func(yield func(uint32, entry) bool) {
+		for n, page := range p.pages {
+			if page == nil {
+				continue
+			}
+			for i, e := range page {
+				if e.is(used) && !yield(uint32(n<<pageBits+i), e) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // pageAt is a copy of a page, empty if nothing of it was ever used; ok is false behind the last.
