@@ -3,7 +3,6 @@
 package datapathtest
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
