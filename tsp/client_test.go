@@ -160,6 +160,32 @@ func TestDeadServer(t *testing.T) {
 	}
 }
 
+// TestCancel: every step ends with its context, however long the server takes.
+func TestCancel(t *testing.T) {
+	g := &gate{open: make(chan struct{})}
+	backend := tsptest.NewBackend()
+	backend.Fail = func(ctx context.Context, _, _ string) error { return g.wait(ctx) }
+	server, _ := serve(t, tsp.ServerConfig{Backend: backend})
+	client := tsp.Client{Mechanisms: []sasl.Mechanism{sasl.Anonymous}, MinRTO: 3 * time.Second, Tries: 1}
+	for _, network := range []string{"udp4", "tcp4"} {
+		conn, err := client.Dial(ctxOf(t), network, server.Addr.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		before := g.count()
+		go func() {
+			for end := time.Now().Add(patience); g.count() == before && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			}
+			cancel()
+		}()
+		if err := conn.Login(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", network, err)
+		}
+		conn.Close()
+	}
+}
+
 func TestServerNames(t *testing.T) {
 	for _, name := range []string{"", ":3653", "host:", "host:0", "host:x", "host:65536", "[::1", "a:b:c"} {
 		if _, err := quick.Dial(ctxOf(t), "udp", name); err == nil || !strings.Contains(err.Error(), "server ") {

@@ -16,7 +16,7 @@ import (
 	"ddtb/tsp/sasl"
 )
 
-// transport carries one dialogue's messages for a client. ctx is only asked whether it is done: the socket's deadline follows it.
+// transport carries one dialogue's messages for a client. ctx is only asked whether it is done: guard then ends what waits.
 type transport interface {
 	// ask sends one message.
 	ask(ctx context.Context, message []byte) error
@@ -69,14 +69,10 @@ func addrPortOf(a net.Addr) netip.AddrPort {
 // patience bounds a wait that ctx does not bound.
 const patience = time.Minute
 
-// guard makes the socket's deadline follow ctx until release is called, which leaves the socket without one.
+// guard wakes who waits for the socket when ctx is done, until release is called, which leaves the socket without one.
 func (c *Conn) guard(ctx context.Context) (release func()) {
 	if c.peer.Network == "tcp" { // over UDP each copy of a message has a deadline of its own
-		end, ok := ctx.Deadline()
-		if longest := time.Now().Add(patience); !ok || end.After(longest) { // the kernel's clock, whatever ours is
-			end = longest
-		}
-		c.socket.SetDeadline(end)
+		c.socket.SetDeadline(time.Now().Add(patience)) // the kernel's clock, whatever ours is
 	}
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

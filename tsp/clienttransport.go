@@ -138,21 +138,17 @@ func (t *udpTransport) exchange(ctx context.Context, message []byte) ([]byte, er
 
 // await reads until the answer comes or the retransmission timeout is over.
 func (t *udpTransport) await(ctx context.Context) ([]byte, error) {
-	end := t.client.Now().Add(t.rto)
-	if deadline, ok := ctx.Deadline(); ok && deadline.Before(end) {
-		end = deadline
-	}
-	if err := t.socket.SetReadDeadline(end); err != nil {
+	if err := t.socket.SetReadDeadline(time.Now().Add(t.rto)); err != nil { // the kernel's clock, whatever ours is
 		return nil, err
 	}
 	for {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil { // the deadline just set may have replaced the one that ends the wait
 			return nil, ctx.Err()
 		}
 		n, err := t.socket.Read(t.buffer)
 		if err != nil {
-			if done := overdue(ctx, err); done != nil {
-				return nil, done
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
 			}
 			if errors.Is(err, os.ErrDeadlineExceeded) || t.fatal(err) {
 				return nil, err
@@ -166,17 +162,6 @@ func (t *udpTransport) await(ctx context.Context) ([]byte, error) {
 		t.measured(h.timestamp, t.client.Now())
 		return data, nil
 	}
-}
-
-// overdue gives the error of ctx if a socket's deadline passed because of it, which may be a moment before ctx itself notices.
-func overdue(ctx context.Context, err error) error {
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil
-	}
-	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
-		return context.DeadlineExceeded
-	}
-	return ctx.Err()
 }
 
 // fatal tells whether waiting is useless. A server that refuses was never there; one that did answer may be restarting.
@@ -288,10 +273,9 @@ func (t *tcpTransport) read(ctx context.Context) error {
 
 // cause says why a socket failed.
 func (t *tcpTransport) cause(ctx context.Context, err error) error {
-	if done := overdue(ctx, err); done != nil {
-		return done
-	}
 	switch {
+	case err != nil && ctx.Err() != nil:
+		return ctx.Err()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return ErrTimeout
 	case errors.Is(err, io.EOF):

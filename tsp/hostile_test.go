@@ -429,6 +429,28 @@ func TestBackendBlocks(t *testing.T) {
 	}
 }
 
+// TestGoneMeanwhile: a client that starts over while the backend makes its offer does not leave that open.
+func TestGoneMeanwhile(t *testing.T) {
+	g := &gate{open: make(chan struct{})}
+	backend := tsptest.NewBackend()
+	backend.Fail = func(ctx context.Context, call, _ string) error {
+		if call == "create" {
+			return g.wait(ctx)
+		}
+		return nil
+	}
+	server, _ := serve(t, tsp.ServerConfig{Backend: backend})
+	w := dial(t, "udp", server.Addr)
+	w.login()
+	w.send(w.sequence+1, 1, create("v6udpv4", "192.0.2.2"))
+	await(t, func() bool { return g.count() == 1 })
+	w.sequence, w.stamp = 0xef, 900000
+	w.login()
+	close(g.open)
+	w.expect("", "") // the new dialogue lives
+	await(t, func() bool { return backend.Created() == 1 && backend.Offers() == 0 })
+}
+
 // TestBackendErrors: each becomes its code, and nothing of its text reaches the client. A panic ends one dialogue.
 func TestBackendErrors(t *testing.T) {
 	for _, test := range []struct {

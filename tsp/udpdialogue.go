@@ -277,7 +277,6 @@ func (s *udpServer) answer(d *udpDialogue, message []byte) {
 	d.answer, d.pending = parts[0], parts[1:]
 	gone := d.gone
 	switch {
-	case gone:
 	case d.phase == phaseOver:
 		s.table.move(&d.entry, over, s.now())
 		d.session = nil

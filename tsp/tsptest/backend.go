@@ -39,6 +39,7 @@ type Backend struct {
 	subscribers map[string]int // index by name
 	tunnels     map[string]Tunnel
 	logins      int
+	created     int
 	open        int
 }
 
@@ -82,6 +83,13 @@ func (b *Backend) Offers() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.open
+}
+
+// Created tells how many offers were made.
+func (b *Backend) Created() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.created
 }
 
 // Logins tells how many logins succeeded.
@@ -167,6 +175,7 @@ func (s *session) Create(ctx context.Context, request tsp.Request) (tsp.Offer, e
 		}
 		offer.Prefix = nth(b.Prefix, index)
 	}
+	b.created++
 	if s.offer == nil {
 		b.open++
 	}
