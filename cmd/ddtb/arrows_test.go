@@ -54,7 +54,6 @@ var dependencies = []string{
 	"golang.org/x/sync",
 	"golang.org/x/sys",
 	"golang.org/x/term",
-	"golang.org/x/time",
 	"golang.zx2c4.com/wireguard",
 	"layeh.com/radius",
 }
