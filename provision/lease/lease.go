@@ -51,6 +51,10 @@ type Store interface {
 	// Acquire gives req.Owner his index in the pool (the one he had, as long as nobody else got it; else one never used;
 	// else the one longest idle, past its quarantine) and makes req.Session its holder in place of any other at once.
 	// Asked again by the present holder it sets TTL, Node and Data anew and keeps Since.
+	//
+	// An index wanted by number is refused (ErrTaken) while another owner holds it, has it reserved or has it in
+	// quarantine; the owner leaves the one he had. A foreign prefix is refused while a lease of another owner, or of another
+	// pool, holds a part of it; one whose end has passed gives it up, and ends.
 	Acquire(ctx context.Context, req Request) (Lease, error)
 	// Extend moves the end of leases still held by the given sessions to ttl from now, and puts Holder.Data in place of the
 	// kept data where it is not nil. lost are those that are not held any more. A lease whose end has passed is still held
@@ -58,7 +62,9 @@ type Store interface {
 	Extend(ctx context.Context, ttl time.Duration, holders ...Holder) (lost []Holder, err error)
 	// Release ends leases held by the given sessions: they become Idle or Reserved. One that is not held is no error.
 	Release(ctx context.Context, holders ...Holder) error
-	// Reserve keeps index for owner for ever (on) or no longer (off). ErrTaken if another owner holds or reserved it.
+	// Reserve keeps index for owner for ever (on) or no longer (off). ErrTaken if another owner holds or reserved it, or if
+	// this one has another reservation in the pool. Who rests in it loses it. An owner with a lease elsewhere in the pool
+	// keeps that until his next Acquire, which gives him the reserved index.
 	Reserve(ctx context.Context, pool string, index uint32, owner string, on bool) error
 	// All yields every lease there is, in any order. An error ends it. Leases that change meanwhile may be seen either way.
 	// An Active lease past its end is yielded as such, with its Data (its broker still owes the Stop record), until somebody
