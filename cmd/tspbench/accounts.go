@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -35,7 +34,7 @@ func makeAccounts(ctx context.Context, folder string, n int) (err error) {
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(16 * runtime.NumCPU()) // so many wait for the disk at once
+	group.SetLimit(1024) // so many wait for the disk at once
 	for i := range n {
 		group.Go(func() error {
 			a := account(i)

@@ -80,17 +80,22 @@ type remoteOptions struct {
 }
 
 // remoteLogin measures logins at a server somewhere, at a bounded rate. Each login is a client of its own, with a socket
-// of its own; the accounts are used in turn.
+// of its own; the accounts are used in turn, as many at a time as there are at most: a subscriber has one login under way.
 func remoteLogin(ctx context.Context, o remoteOptions, r *report) error {
 	r.progress("login: %d logins at %s, %g a second at most", o.count, o.server, o.rate)
 	result, err := logins.Run(ctx, logins.Config{
-		Server: o.server, Host: o.host, Count: o.count, Rate: o.rate, Window: o.window, Random: rand.Reader,
+		Server: o.server, Host: o.host, Count: o.count, Rate: o.rate, Window: min(o.window, len(o.accounts)), Random: rand.Reader,
 		Account: func(n int) logins.Account { return o.accounts[n%len(o.accounts)] },
 	})
+	switch {
+	case err != nil:
+		return err
+	case len(result.Sessions) == 0:
+		return fmt.Errorf("none of %d logins came through: %s", o.count, reasons(result))
+	case result.Failed() > 0:
+		r.progress("login: %d failed: %s", result.Failed(), reasons(result))
+	}
 	loginFigures("login.remote", goal{}, result, r)
 	r.add("login.remote.failed", float64(result.Failed()), "logins", goal{0, atMost})
-	if result.Failed() > 0 {
-		r.progress("login: %s", reasons(result))
-	}
-	return err
+	return nil
 }
