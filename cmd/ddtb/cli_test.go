@@ -181,22 +181,3 @@ func TestCheckHost(t *testing.T) {
 		t.Errorf("%s was not looked at", what)
 	}
 }
-
-func TestCheckForwarding(t *testing.T) {
-	dir := t.TempDir()
-	if f := checkForwarding(dir); !f.bad || !strings.Contains(f.detail, "is IPv6 disabled") {
-		t.Errorf("without the file: %+v", f)
-	}
-	file := filepath.Join(dir, "ipv6/conf/all/forwarding")
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for text, bad := range map[string]bool{"0\n": true, "1\n": false} {
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if f := checkForwarding(dir); f.bad != bad {
-			t.Errorf("%q: %+v", text, f)
-		}
-	}
-}

@@ -31,9 +31,9 @@ type drivers struct {
 func builtIn() drivers {
 	return drivers{
 		datapaths: map[string]datapathDriver{
-			"auto": {open: openXDP, remove: xdp.Remove},
-			"xdp":  {open: openXDP, remove: xdp.Remove},
-			"null": {open: openNull, remove: removeNothing},
+			"auto": {open: openXDP, remove: xdp.Remove, probe: probeXDP},
+			"xdp":  {open: openXDP, remove: xdp.Remove, probe: probeXDP},
+			"null": {open: openNull, remove: removeNothing, probe: probeNothing},
 		},
 		stores: map[string]func(string, []lease.Pool, lease.Options) (leaseStore, error){
 			"embedded": openEmbedded,
@@ -61,15 +61,26 @@ type given struct {
 	registry prometheus.Registerer
 }
 
-// datapathDriver makes a datapath, and takes what one left in the kernel out of it.
+// datapathDriver makes a datapath, takes what one left in the kernel out of it, and tells what the host has for one.
 type datapathDriver struct {
 	open   func(c config.Datapath, log zerolog.Logger) (datapath.Datapath, error)
 	remove func(ctx context.Context, c datapath.Config, log zerolog.Logger) error
+	probe  func(c datapath.Config) []finding
 }
 
 func openXDP(c config.Datapath, log zerolog.Logger) (datapath.Datapath, error) {
 	return xdp.New(xdp.Options{Mode: xdp.Mode(c.Mode), NextHop: xdp.NextHop(c.NextHop), DSCP: xdp.DSCP(c.DSCP), Logger: log})
 }
+
+func probeXDP(c datapath.Config) []finding {
+	var all []finding
+	for _, check := range xdp.Probe(c) {
+		all = append(all, finding{what: check.Name, detail: check.Detail, bad: !check.OK && check.Required, lacks: !check.OK && !check.Required})
+	}
+	return all
+}
+
+func probeNothing(datapath.Config) []finding { return nil }
 
 func openNull(config.Datapath, zerolog.Logger) (datapath.Datapath, error) {
 	return datapath.NewNull(time.Now), nil
