@@ -28,6 +28,11 @@ func (j *Journal) Compact() error {
 	if j.opts.Snapshot == nil {
 		return fmt.Errorf("journal %s: no snapshot to compact from", j.path)
 	}
+	select {
+	case <-j.quit: // the file may be another process's by now
+		return fmt.Errorf("journal %s: %w", j.path, ErrClosed)
+	default:
+	}
 	if err := j.compact(); err != nil {
 		j.compactAt.Store(j.size.Load() + j.opts.CompactSize/4)
 		return fmt.Errorf("journal %s: compaction: %w", j.path, err)

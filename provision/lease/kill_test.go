@@ -77,6 +77,16 @@ func killChild(dir string) {
 		return
 	}
 	fmt.Fprintln(tell, "ready")
+	if rand.IntN(2) == 0 { // every other one is always somewhere in a compaction
+		go func() {
+			for {
+				if err := e.journal.Compact(); err != nil {
+					fmt.Fprintf(tell, "error %v\n", err)
+					return
+				}
+			}
+		}()
+	}
 	var sessions atomic.Int64
 	sessions.Store(time.Now().UnixNano())
 	var wg sync.WaitGroup
