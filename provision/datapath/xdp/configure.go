@@ -38,7 +38,7 @@ func (c *change) run() error {
 	if err := errors.Join(checkMTU(c.config, all), makePinDir(c.config.PinPath)); err != nil {
 		return err
 	}
-	for _, step := range []func() error{c.openMaps, c.openDevice, c.openTable, c.attach, c.finishMoving, c.refit, c.route, c.tidy} {
+	for _, step := range []func() error{c.openMaps, c.place, c.openDevice, c.openTable, c.attach, c.finishMoving, c.refit, c.route, c.tidy} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -98,6 +98,12 @@ func (c *change) recall() error {
 	return d.recallForeign()
 }
 
+// place finds the interfaces their ports.
+func (c *change) place() error {
+	c.driver.places, c.driver.outerMTU = c.driver.state.place(c.all), outerMTU(c.all)
+	return nil
+}
+
 func (c *change) openDevice() error {
 	d := c.driver
 	if d.device != nil && d.device.name == c.config.Device {
@@ -135,7 +141,6 @@ func (c *change) openTable() error {
 // attach loads the programs for every hook and puts them there.
 func (c *change) attach() error {
 	d := c.driver
-	d.places = d.state.place(c.all)
 	d.state.setPorts(d.places)
 	a := &attacher{host: d.host, root: c.config.PinPath, tcx: !d.noTCX && haveTCX()}
 	k := constantsOf(c.config, c.layout, d.device.index, d.options, !d.noTCX && haveShrinkL3())
@@ -223,7 +228,7 @@ func (c *change) refit() error {
 		}
 		r := d.table.record(slot)
 		now := r.identity()
-		if wanted := identify(t, c.effectiveMTU(t), now.key&hasMask); wanted != now {
+		if wanted := identify(t, effectiveMTU(c.config, d.outerMTU, t), now.key&hasMask); wanted != now {
 			r.setMTU(wanted)
 		}
 	}
@@ -265,7 +270,7 @@ func (c *change) startMoving() error {
 			continue
 		}
 		r := d.table.record(slot)
-		id := identify(t, c.effectiveMTU(t), atomic.LoadUint64(&r.in.key)&hasMask)
+		id := identify(t, effectiveMTU(c.config, d.outerMTU, t), atomic.LoadUint64(&r.in.key)&hasMask)
 		c.old.next.record(after).put(id, t.Session, atomic.LoadUint64(&r.in.seen), datapath.Counters{})
 		c.old.next.mark(after, true)
 		c.old.pairs = append(c.old.pairs, [2]uint32{slot, after})

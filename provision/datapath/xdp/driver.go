@@ -23,21 +23,22 @@ type Driver struct {
 	grace   *grace
 	undo    []func() error // of New
 
-	mu      sync.Mutex
-	closed  bool
-	config  datapath.Config
-	layout  layout
-	maps    *maps
-	table   *table // nil before the first Configure
-	state   *state
-	device  *device
-	places  map[*iface]uint32 // the interfaces and their ports
-	foreign datapath.Foreign
-	ends    map[uint32]ends          // of tunnels that have a foreign address
-	dying   map[uint32]chan struct{} // tunnels out of force whose last counters are being waited for
-	refused map[datapath.Reason]datapath.Drop
-	watch   *watcher
-	noTCX   bool // for tests: as on a kernel without tcx links and without DECAP_L3_IPV6
+	mu       sync.Mutex
+	closed   bool
+	config   datapath.Config
+	layout   layout
+	maps     *maps
+	table    *table // nil before the first Configure
+	state    *state
+	device   *device
+	places   map[*iface]uint32 // the interfaces and their ports
+	outerMTU int               // the smallest of the uplinks
+	foreign  datapath.Foreign
+	ends     map[uint32]ends          // of tunnels that have a foreign address
+	dying    map[uint32]chan struct{} // tunnels out of force whose last counters are being waited for
+	refused  map[datapath.Reason]datapath.Drop
+	watch    *watcher
+	noTCX    bool // for tests: as on a kernel without tcx links and without DECAP_L3_IPV6
 }
 
 // ends are the inner addresses of a tunnel that lie outside the pools.

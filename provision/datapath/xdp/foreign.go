@@ -8,8 +8,6 @@ import (
 	"net/netip"
 
 	"github.com/cilium/ebpf"
-
-	"ddtb/provision/datapath"
 )
 
 // foreignKey is struct foreign_key of bpf/tables.h.
@@ -48,16 +46,22 @@ func (d *Driver) recallForeign() error {
 	return errors.Join(errs...)
 }
 
-// noteForeign remembers a foreign address or prefix of a tunnel: a single address is an endpoint.
+// endsOf tells foreign prefixes apart: a single address is an endpoint.
+func endsOf(prefixes []netip.Prefix) (e ends) {
+	for _, p := range prefixes {
+		if p.Bits() == 128 {
+			e.endpoint = p.Addr()
+		} else {
+			e.prefix = p
+		}
+	}
+	return e
+}
+
+// noteForeign remembers a foreign prefix of a tunnel.
 func (d *Driver) noteForeign(p netip.Prefix, id uint32) {
 	d.foreign.Add(p, id)
-	e := d.ends[id]
-	if p.Bits() == 128 {
-		e.endpoint = p.Addr()
-	} else {
-		e.prefix = p
-	}
-	d.ends[id] = e
+	d.ends[id] = endsOf(append(d.ends[id].foreign(), p))
 }
 
 // foreign are they as prefixes.
@@ -74,15 +78,12 @@ func (e ends) foreign() []netip.Prefix {
 
 // setForeign makes the foreign addresses of a tunnel that is out of force those it should have: in the map for the
 // programs, as routes for the stack.
-func (d *Driver) setForeign(t datapath.Tunnel) error {
-	wanted := d.config.ForeignOf(t)
-	if len(wanted) == 0 && len(d.ends) == 0 {
-		return nil
-	}
-	if err := d.dropForeign(t.ID); err != nil {
+func (d *Driver) setForeign(s setting) error {
+	t := s.tunnel
+	if err := d.dropForeign(t.ID); err != nil || s.words.key&hasForeign == 0 {
 		return err
 	}
-	for _, prefix := range wanted {
+	for _, prefix := range d.config.ForeignOf(*t) {
 		if err := d.maps.named[mapForeign].Put(keyOf(prefix), t.ID); err != nil {
 			return fmt.Errorf("foreign prefix %s: %w", prefix, err)
 		}

@@ -55,7 +55,10 @@ const (
 
 // identity is what a record says about its tunnel, without what is counted.
 type identity struct {
-	key, rxLocal, txLocal, txExtra uint64
+	key   uint64
+	local uint64 // local address, port
+	out   uint64 // the same with the MTU in force
+	extra uint64 // header checksum, MTU asked for
 }
 
 // identify puts a tunnel into words. mtu is the one in force, has the flags.
@@ -66,10 +69,10 @@ func identify(t datapath.Tunnel, mtu int, has uint64) identity {
 	}
 	local := addrPort(t.Local)
 	return identity{
-		key:     addrPort(t.Remote) | uint64(protocol)<<48 | has,
-		rxLocal: local,
-		txLocal: local | uint64(mtu)<<48,
-		txExtra: uint64(headerChecksum(t.Local.Addr(), t.Remote.Addr(), protocol)) | uint64(t.MTU)<<16,
+		key:   addrPort(t.Remote) | uint64(protocol)<<48 | has,
+		local: local,
+		out:   local | uint64(mtu)<<48,
+		extra: uint64(headerChecksum(t.Local.Addr(), t.Remote.Addr(), protocol)) | uint64(t.MTU)<<16,
 	}
 }
 
@@ -108,8 +111,8 @@ func (r record) inForce() bool { return atomic.LoadUint64(&r.in.key) != 0 }
 
 func (r record) identity() identity {
 	return identity{
-		key: atomic.LoadUint64(&r.in.key), rxLocal: atomic.LoadUint64(&r.in.local),
-		txLocal: atomic.LoadUint64(&r.out.local), txExtra: atomic.LoadUint64(&r.out.extra),
+		key: atomic.LoadUint64(&r.in.key), local: atomic.LoadUint64(&r.in.local),
+		out: atomic.LoadUint64(&r.out.local), extra: atomic.LoadUint64(&r.out.extra),
 	}
 }
 
@@ -121,9 +124,9 @@ func (r record) clear() {
 
 // put writes a record that is out of force and still, and puts it in force: the keys come last.
 func (r record) put(id identity, session, seen uint64, counters datapath.Counters) {
-	atomic.StoreUint64(&r.in.local, id.rxLocal)
-	atomic.StoreUint64(&r.out.local, id.txLocal)
-	atomic.StoreUint64(&r.out.extra, id.txExtra)
+	atomic.StoreUint64(&r.in.local, id.local)
+	atomic.StoreUint64(&r.out.local, id.out)
+	atomic.StoreUint64(&r.out.extra, id.extra)
 	atomic.StoreUint64(&r.in.session, session)
 	atomic.StoreUint64(&r.in.seen, seen)
 	atomic.StoreUint64(&r.in.packets, counters.RxPackets)
@@ -136,8 +139,8 @@ func (r record) put(id identity, session, seen uint64, counters datapath.Counter
 
 // setMTU changes the MTU of a record in force. One word holds the one the programs read.
 func (r record) setMTU(id identity) {
-	atomic.StoreUint64(&r.out.extra, id.txExtra)
-	atomic.StoreUint64(&r.out.local, id.txLocal)
+	atomic.StoreUint64(&r.out.extra, id.extra)
+	atomic.StoreUint64(&r.out.local, id.out)
 }
 
 func (r record) counters() datapath.Counters {
@@ -159,7 +162,7 @@ func (r record) tunnel(id uint32) datapath.Tunnel {
 	words := r.identity()
 	t := datapath.Tunnel{
 		ID: id, Session: atomic.LoadUint64(&r.in.session), Encap: datapath.V6UDPV4,
-		Local: toAddrPort(words.rxLocal), Remote: toAddrPort(words.key), MTU: int(uint16(words.txExtra >> 16)),
+		Local: toAddrPort(words.local), Remote: toAddrPort(words.key), MTU: int(uint16(words.extra >> 16)),
 	}
 	if byte(words.key>>48) == unix.IPPROTO_IPV6 {
 		t.Encap = datapath.V6V4

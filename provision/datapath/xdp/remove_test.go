@@ -32,16 +32,7 @@ func newSite(t *testing.T) *site {
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces need root")
 	}
-	runtime.LockOSThread()
-	outside, err := netns.Get()
-	check(t, err)
-	inside, err := netns.New()
-	check(t, err)
-	t.Cleanup(func() {
-		check(t, netns.Set(outside))
-		check(t, errors.Join(inside.Close(), outside.Close()))
-		runtime.UnlockOSThread()
-	})
+	enterSpace(t)
 	s := &site{T: t, config: rigConfig()}
 	s.config.Device, s.config.Uplinks, s.config.Cores = "dptun", []string{"dpup"}, []string{"dpcore"}
 	for _, name := range []string{"dpup", "dpcore"} {
@@ -56,6 +47,21 @@ func newSite(t *testing.T) *site {
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	s.config.PinPath = filepath.Join(dir, "dp")
 	return s
+}
+
+// enterSpace leaves the test on a thread in a new network namespace.
+func enterSpace(tb testing.TB) {
+	tb.Helper()
+	runtime.LockOSThread()
+	outside, err := netns.Get()
+	check(tb, err)
+	inside, err := netns.New()
+	check(tb, err)
+	tb.Cleanup(func() {
+		check(tb, netns.Set(outside))
+		check(tb, errors.Join(inside.Close(), outside.Close()))
+		runtime.UnlockOSThread()
+	})
 }
 
 func (s *site) link(name string) netlink.Link {

@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
 	"ddtb/provision/datapath"
@@ -35,11 +34,10 @@ func at(ns uint64) time.Time {
 
 // setting is a tunnel on its way into force.
 type setting struct {
-	tunnel   datapath.Tunnel
-	slot     uint32
-	words    identity
-	seen     uint64
-	counters datapath.Counters
+	tunnel *datapath.Tunnel
+	slot   uint32
+	goesOn bool // the counters do, and the time it was last seen
+	words  identity
 }
 
 // Set implements datapath.Datapath. A record in force is changed in four steps: out of force, a grace period, the new
@@ -54,9 +52,9 @@ func (d *Driver) Set(ctx context.Context, tunnels ...datapath.Tunnel) error {
 	if err := d.usable(); err != nil {
 		return err
 	}
-	b := batch{driver: d, staged: make([]uint64, len(d.table.active))}
-	for _, t := range tunnels {
-		b.add(t)
+	b := batch{driver: d, now: now(), settings: make([]setting, 0, len(tunnels)), staged: make([]uint64, len(d.table.active))}
+	for i := range tunnels {
+		b.add(&tunnels[i])
 	}
 	b.apply()
 	return errors.Join(b.errs...)
@@ -65,28 +63,33 @@ func (d *Driver) Set(ctx context.Context, tunnels ...datapath.Tunnel) error {
 // batch is a number of tunnels that share a grace period.
 type batch struct {
 	driver   *Driver
+	now      uint64
 	settings []setting
 	staged   []uint64 // one bit a slot that is in settings
 	cleared  bool     // records were taken out of force
 	errs     []error
 }
 
-func (b *batch) add(t datapath.Tunnel) {
+func (b *batch) add(t *datapath.Tunnel) {
 	d := b.driver
-	if err := d.check(t); err != nil {
+	if err := d.config.Check(*t); err != nil {
 		b.errs = append(b.errs, err)
 		return
 	}
-	slot, _ := d.layout.slot(t.ID)
-	word, bit := &b.staged[slot/64], uint64(1)<<(slot%64)
+	s := setting{tunnel: t, words: d.identify(t)}
+	if err := d.checkForeign(s); err != nil {
+		b.errs = append(b.errs, err)
+		return
+	}
+	s.slot, _ = d.layout.slot(t.ID)
+	word, bit := &b.staged[s.slot/64], uint64(1)<<(s.slot%64)
 	if *word&bit != 0 { // twice in one call: one after the other
 		b.apply()
 	}
-	s, changes := d.prepare(t, slot)
-	if !changes {
-		return
-	}
-	if r := d.table.record(slot); r.inForce() {
+	if r := d.table.record(s.slot); r.inForce() {
+		if !d.changes(&s, r) {
+			return
+		}
 		r.clear()
 		b.cleared = true
 	}
@@ -104,50 +107,44 @@ func (b *batch) apply() {
 	}
 	for _, s := range b.settings {
 		b.staged[s.slot/64] &^= 1 << (s.slot % 64)
-		if err := b.driver.install(s); err != nil {
+		if err := b.driver.install(s, b.now); err != nil {
 			b.errs = append(b.errs, err)
 		}
 	}
 	b.settings, b.cleared = b.settings[:0], false
 }
 
-// check tells whether there is room for a tunnel.
-func (d *Driver) check(t datapath.Tunnel) error {
-	if err := d.config.Check(t); err != nil {
-		return err
+// checkForeign tells whether the foreign addresses of a tunnel are free.
+func (d *Driver) checkForeign(s setting) error {
+	if s.words.key&hasForeign == 0 {
+		return nil
 	}
-	for _, prefix := range d.config.ForeignOf(t) {
-		if holder, ok := d.foreign.Holder(prefix); ok && holder != t.ID {
-			return fmt.Errorf("tunnel %d: %s belongs to tunnel %d: %w", t.ID, prefix, holder, datapath.ErrInvalid)
+	for _, prefix := range d.config.ForeignOf(*s.tunnel) {
+		if holder, ok := d.foreign.Holder(prefix); ok && holder != s.tunnel.ID {
+			return fmt.Errorf("tunnel %d: %s belongs to tunnel %d: %w", s.tunnel.ID, prefix, holder, datapath.ErrInvalid)
 		}
 	}
 	return nil
 }
 
-// prepare compares a tunnel with what is in force; changes is false if nothing is left to be done.
-func (d *Driver) prepare(t datapath.Tunnel, slot uint32) (s setting, changes bool) {
-	s = setting{tunnel: t, slot: slot, words: d.identify(t), seen: now()}
-	r := d.table.record(slot)
-	if !r.inForce() {
-		return s, true
+// changes compares a tunnel with its record in force, and tells whether that has to be written anew. It sets a new MTU at
+// once.
+func (d *Driver) changes(s *setting, r record) bool {
+	before := r.identity()
+	s.goesOn = atomic.LoadUint64(&r.in.session) == s.tunnel.Session
+	same := s.goesOn && before.key == s.words.key && before.local == s.words.local
+	if same && s.words.key&hasForeign != 0 {
+		same = d.ends[s.tunnel.ID] == endsOf(d.config.ForeignOf(*s.tunnel))
 	}
-	before, words := d.tunnel(d.layout, slot), r.identity()
-	if before.Session == t.Session {
-		s.seen = 0 // goes on, as the counters do
-	}
-	if before.Session != t.Session || before.Endpoint != t.Endpoint || before.Prefix != t.Prefix ||
-		words.key != s.words.key || words.rxLocal != s.words.rxLocal {
-		return s, true
-	}
-	if words != s.words {
+	if same && before != s.words {
 		r.setMTU(s.words)
-		d.logTunnel(t, slot, "tunnel changed")
+		d.logTunnel(s, "tunnel changed")
 	}
-	return s, false
+	return !same
 }
 
 // identify gives the words of a tunnel under the Config in force.
-func (d *Driver) identify(t datapath.Tunnel) identity {
+func (d *Driver) identify(t *datapath.Tunnel) identity {
 	endpoint, prefix := d.layout.addresses(t.ID)
 	has := uint64(0)
 	if t.Endpoint == endpoint {
@@ -155,49 +152,41 @@ func (d *Driver) identify(t datapath.Tunnel) identity {
 	} else {
 		has |= hasForeign
 	}
-	switch t.Prefix {
-	case prefix:
-		if prefix.IsValid() {
-			has |= hasPrefix
-		}
+	switch {
+	case !t.Prefix.IsValid():
+	case t.Prefix == prefix:
+		has |= hasPrefix
 	default:
-		if t.Prefix.IsValid() {
-			has |= hasForeign
-		}
+		has |= hasForeign
 	}
-	return identify(t, effectiveMTU(d.config, d.outerMTU(), t), has)
-}
-
-func (d *Driver) outerMTU() int {
-	all := make([]*iface, 0, len(d.places))
-	for i := range d.places {
-		all = append(all, i)
-	}
-	return outerMTU(all)
+	return identify(*t, effectiveMTU(d.config, d.outerMTU, *t), has)
 }
 
 // install puts a tunnel whose record is out of force into force.
-func (d *Driver) install(s setting) error {
+func (d *Driver) install(s setting, now uint64) error {
 	r := d.table.record(s.slot)
-	if s.seen == 0 {
-		s.seen, s.counters = atomic.LoadUint64(&r.in.seen), r.counters()
+	seen, counters := now, datapath.Counters{}
+	if s.goesOn {
+		seen, counters = atomic.LoadUint64(&r.in.seen), r.counters()
 	}
-	if err := d.setForeign(s.tunnel); err != nil {
+	if err := d.setForeign(s); err != nil {
 		d.table.mark(s.slot, false)
 		return fmt.Errorf("tunnel %d: %w", s.tunnel.ID, err)
 	}
-	r.put(s.words, s.tunnel.Session, s.seen, s.counters)
+	r.put(s.words, s.tunnel.Session, seen, counters)
 	d.table.mark(s.slot, true)
-	d.logTunnel(s.tunnel, s.slot, "tunnel set")
+	d.logTunnel(&s, "tunnel set")
 	return nil
 }
 
-func (d *Driver) logTunnel(t datapath.Tunnel, slot uint32, message string) {
-	if d.log.GetLevel() > zerolog.DebugLevel {
+func (d *Driver) logTunnel(s *setting, message string) {
+	event := d.log.Debug()
+	if !event.Enabled() {
 		return
 	}
-	d.log.Debug().Uint32("tunnel", t.ID).Str("encap", t.Encap.String()).Stringer("local", t.Local).Stringer("remote", t.Remote).
-		Stringer("endpoint", t.Endpoint).Stringer("prefix", t.Prefix).Str("show", d.showRecord(slot)).Msg(message)
+	t := s.tunnel
+	event.Uint32("tunnel", t.ID).Str("encap", t.Encap.String()).Stringer("local", t.Local).Stringer("remote", t.Remote).
+		Stringer("endpoint", t.Endpoint).Stringer("prefix", t.Prefix).Str("show", d.showRecord(s.slot)).Msg(message)
 }
 
 // showRecord is the command that shows a record.
@@ -220,8 +209,8 @@ func (d *Driver) Delete(_ context.Context, id uint32) (datapath.Counters, error)
 	dropped := d.dropForeign(id)
 	delete(d.dying, id)
 	close(gone)
-	if d.log.GetLevel() <= zerolog.DebugLevel {
-		d.log.Debug().Uint32("tunnel", id).Str("show", d.showRecord(slot)).Msg("tunnel deleted")
+	if event := d.log.Debug(); event.Enabled() {
+		event.Uint32("tunnel", id).Str("show", d.showRecord(slot)).Msg("tunnel deleted")
 	}
 	return counters, errors.Join(waited, dropped)
 }
