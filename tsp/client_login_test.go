@@ -111,8 +111,8 @@ func TestNonsense(t *testing.T) {
 			t.Errorf("VERSION is answered with %q: %v", answer, err)
 		}
 		tcp := stream(t, func(r *bufio.Reader, w io.Writer) {
-			r.ReadString('\n')
-			io.WriteString(w, answer)
+			_, _ = r.ReadString('\n')
+			_, _ = io.WriteString(w, answer)
 		})
 		if _, err := quick.Dial(ctxOf(t), "tcp4", tcp.String()); !errors.Is(err, tsp.ErrProtocol) {
 			t.Errorf("TCP, VERSION is answered with %q: %v", answer, err)
@@ -141,7 +141,7 @@ func TestNonsense(t *testing.T) {
 				return
 			}
 		}
-		r.ReadString('\x00')
+		_, _ = r.ReadString('\x00')
 	})
 	if _, err := quick.Dial(ctxOf(t), "tcp4", endless.String()); !errors.Is(err, tsp.ErrProtocol) {
 		t.Errorf("a line without end: %v", err)
@@ -178,21 +178,21 @@ func TestOtherServers(t *testing.T) {
 	// Over TCP nothing follows accept: the server closes, or keeps silent.
 	for _, silent := range []bool{false, true} {
 		tcp := stream(t, func(r *bufio.Reader, w io.Writer) {
-			r.ReadString('\n')
-			io.WriteString(w, offersAll)
-			r.ReadString('\n')
-			io.WriteString(w, success)
+			_, _ = r.ReadString('\n')
+			_, _ = io.WriteString(w, offersAll)
+			_, _ = r.ReadString('\n')
+			_, _ = io.WriteString(w, success)
 			for line := ""; !strings.Contains(line, "</tunnel>"); {
 				var err error
 				if line, err = r.ReadString('\n'); err != nil {
 					return
 				}
 			}
-			io.WriteString(w, frame(offer))
-			r.ReadString('\n')
-			r.ReadString('\n')
+			_, _ = io.WriteString(w, frame(offer))
+			_, _ = r.ReadString('\n')
+			_, _ = r.ReadString('\n')
 			if silent {
-				r.ReadString('\x00')
+				_, _ = r.ReadString('\x00')
 			}
 		})
 		conn, err := client.Dial(ctxOf(t), "tcp4", tcp.String())
@@ -205,7 +205,9 @@ func TestOtherServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.Login(ctxOf(t))
+	if err := conn.Login(ctxOf(t)); err != nil {
+		t.Fatal(err)
+	}
 	status := new(tsp.StatusError)
 	if _, err := conn.Create(ctxOf(t), tsp.Request{Type: tsp.V6V4}); !errors.As(err, &status) || status.Code != tsp.StatusInProgress || !status.Code.Temporary() {
 		t.Errorf("%v", err)

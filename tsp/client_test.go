@@ -38,7 +38,7 @@ func script(t *testing.T, answer func(header, data string) []string) scripted {
 				return
 			}
 			for _, datagram := range answer(string(b[:8]), string(b[8:n])) {
-				socket.WriteToUDPAddrPort([]byte(datagram), from)
+				_, _ = socket.WriteToUDPAddrPort([]byte(datagram), from)
 			}
 		}
 	})}
@@ -231,7 +231,7 @@ func TestVersionFallback(t *testing.T) {
 			} else {
 				server = stream(t, func(r *bufio.Reader, w io.Writer) {
 					line, _ := r.ReadString('\n')
-					io.WriteString(w, answer(line))
+					_, _ = io.WriteString(w, answer(line))
 				})
 			}
 			conn, err := quick.Dial(ctxOf(t), network, server.String())

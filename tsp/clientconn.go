@@ -51,8 +51,7 @@ func (c *Client) newConn(socket net.Conn, server string) (*Conn, error) {
 	}
 	udp, err := newUDPTransport(c, socket)
 	if err != nil {
-		socket.Close()
-		return nil, err
+		return nil, errors.Join(err, socket.Close())
 	}
 	conn.peer.Network, conn.transport = "udp", udp
 	return conn, nil
@@ -72,18 +71,18 @@ const patience = time.Minute
 // guard wakes who waits for the socket when ctx is done, until release is called, which leaves the socket without one.
 func (c *Conn) guard(ctx context.Context) (release func()) {
 	if c.peer.Network == "tcp" { // over UDP each copy of a message has a deadline of its own
-		c.socket.SetDeadline(time.Now().Add(patience)) // the kernel's clock, whatever ours is
+		_ = c.socket.SetDeadline(time.Now().Add(patience)) // the kernel's clock, whatever ours is; a closed socket says so when it is used
 	}
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(done)
-		c.socket.SetDeadline(time.Unix(1, 0))
+		_ = c.socket.SetDeadline(time.Unix(1, 0))
 	})
 	return func() {
 		if !stop() {
 			<-done
 		}
-		c.socket.SetDeadline(time.Time{})
+		_ = c.socket.SetDeadline(time.Time{})
 	}
 }
 
@@ -108,7 +107,7 @@ func (c *Conn) start(ctx context.Context, versions []string) error {
 			break
 		}
 	}
-	c.socket.Close()
+	_ = c.socket.Close() // why it is closed says more
 	return err
 }
 
@@ -147,7 +146,7 @@ func statusError(b []byte) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w in %.40q", ErrProtocol, err, b)
 	}
-	if code < int(brokerListFollows) {
+	if code < brokerListFollows {
 		if Code(code) == StatusSuccess {
 			return nil
 		}

@@ -211,7 +211,7 @@ func (t *tcpTransport) text(ctx context.Context) ([]byte, error) {
 			}
 			continue
 		}
-		if code, _, _, err := parseStatus(line); err == nil && code >= int(brokerListFollows) {
+		if code, _, _, err := parseStatus(line); err == nil && code >= brokerListFollows {
 			return t.list(ctx)
 		}
 		t.buffer = rest
@@ -236,7 +236,9 @@ func (t *tcpTransport) list(ctx context.Context) ([]byte, error) {
 
 func (t *tcpTransport) frame(ctx context.Context, last bool) ([]byte, error) {
 	if last {
-		t.socket.SetReadDeadline(time.Now().Add(grace)) // the kernel's clock, whatever ours is
+		if err := t.socket.SetReadDeadline(time.Now().Add(grace)); err != nil {
+			return nil, err
+		}
 	}
 	for {
 		body, rest, err := parseFrame(t.buffer, maxReply)

@@ -200,6 +200,7 @@ func (d *dialogue) command(ctx context.Context, b []byte) []byte {
 		return d.done("tunnel deleted", d.timed(d.server.metrics.backend.delete, func() error { return d.session.Delete(ctx) }))
 	case actionAccept, actionReject:
 		return d.decide(ctx, m.action)
+	case actionList: // a server's word
 	}
 	return d.fail(badRequest(fmt.Errorf("action %.20q", m.action)))
 }

@@ -143,7 +143,7 @@ func factXML(t *testing.T) {
 	path, decoder := []string{}, xml.NewDecoder(strings.NewReader(text))
 	for {
 		token, err := decoder.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

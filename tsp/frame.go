@@ -100,7 +100,7 @@ func parseLength(line []byte, limit int) (int, error) {
 		return 0, fmt.Errorf("%w: bad number", errFrame)
 	}
 	if n > uint64(limit) {
-		return 0, fmt.Errorf("Content-length %d, want at most %d", n, limit)
+		return 0, fmt.Errorf("a Content-length of %d, want at most %d", n, limit)
 	}
 	return int(n), nil
 }

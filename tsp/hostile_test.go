@@ -152,7 +152,9 @@ func from(t testing.TB, network, local string, server netip.AddrPort) *wire {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(patience))
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
 	return &wire{t: t, conn: conn, sequence: 0xef}
 }
 
@@ -169,7 +171,7 @@ func TestOneSourceIsBounded(t *testing.T) {
 	from(t, "udp", "127.0.0.2", server.Addr).expect("AUTHENTICATE PLAIN\r\n", "")
 	for i := range 5 {
 		w := from(t, "tcp", "127.0.0.1", server.Addr)
-		w.conn.Write([]byte("VERSION=2.0.2\r\n")) // perhaps it is closed already
+		_, _ = w.conn.Write([]byte("VERSION=2.0.2\r\n")) // perhaps it is closed already
 		if got := w.read(); strings.HasPrefix(got, "CAPABILITY") != (i < 3) {
 			t.Errorf("TCP connection %d: %q", i, got)
 		}
@@ -259,14 +261,14 @@ func TestGiants(t *testing.T) {
 		c := dial(t, "tcp", server.Addr)
 		c.raw("AUTHENTICATE ANONYMOUS\r\n")
 		c.read()
-		c.conn.Write([]byte(request)) // it may be cut off in the middle
+		_, _ = c.conn.Write([]byte(request)) // it may be cut off in the middle
 		if status, _ := framed(t, c.read()); status != malformed {
 			t.Errorf("%s, TCP: %q", name, status)
 		}
 	}
 	for _, line := range []string{strings.Repeat("A", 1<<20), "AUTHENTICATE PLAIN\r\n" + strings.Repeat("\x00", 1<<20), "AUTHENTICATE ANONYMOUS\r\n" + strings.Repeat("\n", 1<<20)} {
 		c := dial(t, "tcp", server.Addr)
-		c.conn.Write([]byte(line))
+		_, _ = c.conn.Write([]byte(line))
 		if _, err := io.Copy(io.Discard, c.conn); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%.20q...: the connection stays open", line)
 		}

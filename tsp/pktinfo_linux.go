@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -60,24 +59,10 @@ func destination(oob []byte) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// appendSource writes the control message that sends a datagram from addr.
-func appendSource(oob []byte, addr netip.Addr) []byte {
-	size, level, kind := unix.SizeofInet6Pktinfo, unix.IPPROTO_IPV6, unix.IPV6_PKTINFO
+// sendFrom makes the control message that sends a datagram from addr.
+func sendFrom(addr netip.Addr) []byte {
 	if addr.Is4() {
-		size, level, kind = unix.SizeofInet4Pktinfo, unix.IPPROTO_IP, unix.IP_PKTINFO
+		return unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: addr.As4()})
 	}
-	start := len(oob)
-	oob = append(oob, make([]byte, unix.CmsgSpace(size))...)
-	header := (*unix.Cmsghdr)(unsafe.Pointer(&oob[start]))
-	header.Level, header.Type = int32(level), int32(kind)
-	header.SetLen(unix.CmsgLen(size))
-	data := oob[start+unix.CmsgLen(0):]
-	if addr.Is4() {
-		b := addr.As4()
-		copy(data[4:], b[:]) // in_pktinfo.ipi_spec_dst
-	} else {
-		b := addr.As16()
-		copy(data, b[:])
-	}
-	return oob
+	return unix.PktInfo6(&unix.Inet6Pktinfo{Addr: addr.As16()})
 }

@@ -19,4 +19,4 @@ func receiveDestination(*net.UDPConn) error {
 
 func destination([]byte) (netip.Addr, bool) { return netip.Addr{}, false }
 
-func appendSource(oob []byte, _ netip.Addr) []byte { return oob }
+func sendFrom(netip.Addr) []byte { return nil }

@@ -5,6 +5,7 @@ package tsp
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -67,8 +68,12 @@ func (c *Client) echo(ctx context.Context, broker Broker) (time.Duration, error)
 		return 0, err
 	}
 	defer conn.Close()
-	defer conn.guard(ctx)()
-	udp := conn.transport.(*udpTransport)
+	udp, ok := conn.transport.(*udpTransport)
+	if !ok {
+		return 0, fmt.Errorf("broker %s is not reached over UDP", broker)
+	}
+	release := conn.guard(ctx)
+	defer release()
 	data, err := udp.exchange(ctx, echoRequest)
 	if err != nil {
 		return 0, err

@@ -33,7 +33,7 @@ func TestProbe(t *testing.T) {
 					t.Errorf("%q", b[8:n])
 				}
 				answer := append(slices.Clone(b[:8]), "200 Success\r\n"...)
-				time.AfterFunc(delay, func() { socket.WriteToUDPAddrPort(answer, from) })
+				time.AfterFunc(delay, func() { _, _ = socket.WriteToUDPAddrPort(answer, from) })
 			}
 		}()
 	}

@@ -231,10 +231,10 @@ func (s *Server) tend(ctx context.Context) {
 	}
 }
 
-// close closes all sockets, which ends those who read them.
+// close closes all sockets, which ends those who read them. What closing them says is of no use to anybody.
 func (s *Server) close() {
 	for _, socket := range s.sockets {
-		socket.conn.Close()
+		_ = socket.conn.Close()
 	}
 	s.tcp.close()
 }

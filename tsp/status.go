@@ -31,9 +31,10 @@ const (
 	StatusInProgress      Code = 521 // temporary
 	StatusPrefixForbidden Code = 522 // not in the RFC: a prefix was asked for by an anonymous client
 	StatusBusy            Code = 530 // temporary
-
-	brokerListFollows Code = 1000
 )
+
+// brokerListFollows is added to a code on the wire when a list of brokers follows.
+const brokerListFollows = 1000
 
 // String gives the text that follows the code on the wire.
 func (c Code) String() string {

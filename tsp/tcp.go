@@ -61,14 +61,14 @@ type tcpConn struct {
 }
 
 // evicted implements evictee: the goroutine then ends by itself.
-func (c *tcpConn) evicted() { c.conn.Close() }
+func (c *tcpConn) evicted() { _ = c.conn.Close() }
 
 // accept takes a connection in if there is room for it.
 func (s *tcpServer) accept(ctx context.Context, conn net.Conn) {
 	local, ok := conn.LocalAddr().(*net.TCPAddr)
 	remote, ok2 := conn.RemoteAddr().(*net.TCPAddr)
 	if !ok || !ok2 {
-		conn.Close()
+		_ = conn.Close()
 		return
 	}
 	c := &tcpConn{tcp: s, conn: conn, dialogue: dialogue{server: s.Server, peer: Peer{Local: unmap(local.AddrPort()),
@@ -76,7 +76,7 @@ func (s *tcpServer) accept(ctx context.Context, conn net.Conn) {
 	now, src := s.now(), sourceOf(c.peer.Remote.Addr())
 	if !s.limiter.allow(src, now) {
 		s.metrics.drops.rate.Inc()
-		conn.Close()
+		_ = conn.Close()
 		return
 	}
 	s.table.mu.Lock()
@@ -86,13 +86,14 @@ func (s *tcpServer) accept(ctx context.Context, conn net.Conn) {
 	}
 	s.table.mu.Unlock()
 	switch result {
+	case added:
 	case sourceFull:
 		s.metrics.drops.source.Inc()
-		conn.Close()
+		_ = conn.Close()
 		return
 	case tableFull:
 		s.metrics.drops.table.Inc()
-		conn.Close()
+		_ = conn.Close()
 		return
 	case addedByEviction:
 		s.metrics.evicted.Inc()
@@ -103,19 +104,19 @@ func (s *tcpServer) accept(ctx context.Context, conn net.Conn) {
 // close ends all connections.
 func (s *tcpServer) close() {
 	for _, listener := range s.listeners {
-		listener.Close()
+		_ = listener.Close()
 	}
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
 	for c := range s.open {
-		c.conn.Close()
+		_ = c.conn.Close()
 	}
 }
 
 // serve runs the dialogue and closes the connection.
 func (c *tcpConn) serve(ctx context.Context) {
 	defer func() {
-		c.conn.Close()
+		_ = c.conn.Close()
 		c.tcp.table.mu.Lock()
 		c.tcp.table.remove(&c.entry)
 		delete(c.tcp.open, c)
@@ -124,7 +125,7 @@ func (c *tcpConn) serve(ctx context.Context) {
 		c.end(ending)
 		cancel()
 	}()
-	c.conn.SetDeadline(time.Now().Add(c.server.limits.AuthTimeout)) // the kernel's clock, whatever ours is
+	_ = c.conn.SetDeadline(time.Now().Add(c.server.limits.AuthTimeout)) // the kernel's clock, whatever ours is
 	if c.hello() {
 		c.talk(ctx)
 	}
@@ -208,7 +209,7 @@ func (c *tcpConn) become(to standing) {
 	defer c.tcp.table.mu.Unlock()
 	if c.standing != to {
 		c.tcp.table.move(&c.entry, to, c.server.now())
-		c.conn.SetDeadline(time.Now().Add(c.server.limits.Timeout))
+		_ = c.conn.SetDeadline(time.Now().Add(c.server.limits.Timeout))
 	}
 }
 

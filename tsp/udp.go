@@ -100,8 +100,7 @@ func (u *udpSocket) serve() error {
 func (u *udpSocket) send(local, remote netip.AddrPort, datagram []byte) {
 	var err error
 	if u.wildcard {
-		var space [oobSize]byte
-		_, _, err = u.conn.WriteMsgUDPAddrPort(datagram, appendSource(space[:0], local.Addr()), remote)
+		_, _, err = u.conn.WriteMsgUDPAddrPort(datagram, sendFrom(local.Addr()), remote)
 	} else {
 		_, err = u.conn.WriteToUDPAddrPort(datagram, remote)
 	}

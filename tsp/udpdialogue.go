@@ -117,6 +117,7 @@ func (d *udpDialogue) judge(h header, mechanism sasl.Mechanism) judgement {
 func (s *udpServer) open(u *udpSocket, key endpoints, peer Peer, mechanism sasl.Mechanism, realm string, h header, answer []byte, now time.Time) []byte {
 	d := &udpDialogue{dialogue: dialogue{server: s.Server, peer: peer, mechanism: mechanism}, socket: u, key: key, first: h, last: h}
 	switch s.table.add(&d.entry, sourceOf(peer.Remote.Addr()), d, now) {
+	case added:
 	case sourceFull:
 		s.metrics.drops.source.Inc()
 		return nil
@@ -334,7 +335,11 @@ func (s *udpServer) sweep(now time.Time) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
 	for e := s.table.expired(now); e != nil; e = s.table.expired(now) {
-		if !s.discard(e.owner.(*udpDialogue)) {
+		d, ok := e.owner.(*udpDialogue)
+		if !ok {
+			panic("tsp: something else is in the table of UDP dialogues")
+		}
+		if !s.discard(d) {
 			return // the next sweep goes on
 		}
 	}

@@ -38,7 +38,9 @@ func dial(t testing.TB, network string, server netip.AddrPort) *wire {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(patience))
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
 	return &wire{t: t, conn: conn, sequence: 0xef, stamp: 1000}
 }
 

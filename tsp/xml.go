@@ -80,7 +80,7 @@ func parseXML(b []byte) (element, error) {
 func (r *xmlReader) misc() error {
 	for {
 		r.blanks()
-		end := ""
+		var end string
 		switch {
 		case r.has("<?"):
 			end = "?>"

@@ -90,7 +90,7 @@ func theirs(decoder *xml.Decoder) (element, error) {
 	stack := []element{{}}
 	for {
 		token, err := decoder.Token()
-		if err == io.EOF && len(stack) == 1 && len(stack[0].children) == 1 {
+		if errors.Is(err, io.EOF) && len(stack) == 1 && len(stack[0].children) == 1 {
 			return stack[0].children[0], nil
 		}
 		if err != nil {

@@ -133,7 +133,7 @@ func checkDigest(c *DigestCredential) (err error) {
 	case c.QOP != "auth":
 		return fmt.Errorf("%w: DIGEST-MD5 qop %.20q, want auth", ErrMalformed, c.QOP)
 	case !strings.EqualFold(service, digestService) || host == "":
-		return fmt.Errorf("%w: DIGEST-MD5 digest-uri %.40q, want tsp/...", ErrMalformed, c.URI)
+		return fmt.Errorf("%w: DIGEST-MD5 digest-uri %.40q, want tsp/HOST", ErrMalformed, c.URI)
 	}
 	c.Response, err = hexDigest([]byte(c.Response))
 	return err

@@ -42,7 +42,7 @@ func NewServerAt(tb testing.TB, address string, config tsp.ServerConfig) *Server
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- server.Run(ctx) }()
-	s := &Server{Server: server, Addr: tcp.Addr().(*net.TCPAddr).AddrPort()}
+	s := &Server{Server: server, Addr: netip.MustParseAddrPort(tcp.Addr().String())}
 	s.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -69,12 +69,13 @@ func listen(tb testing.TB, address string) (*net.UDPConn, net.Listener) {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		at := tcp.Addr().(*net.TCPAddr)
-		udp, err := net.ListenUDP("udp"+family, &net.UDPAddr{IP: at.IP, Port: at.Port, Zone: at.Zone})
+		udp, err := net.ListenUDP("udp"+family, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(tcp.Addr().String())))
 		if err == nil {
 			return udp, tcp
 		}
-		tcp.Close()
+		if err := tcp.Close(); err != nil {
+			tb.Fatal(err)
+		}
 	}
 	tb.Fatal("no port is free for both UDP and TCP")
 	return nil, nil
