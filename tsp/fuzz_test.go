@@ -33,7 +33,7 @@ func (giving) Info(context.Context) (Offer, error) { return fullOffer, nil }
 // FuzzDialogue plays messages, put apart by 0xff, to a dialogue. Whatever they are: every answer in the command phase is framed to the octet and begins
 // with a status, and nothing panics, which rescue would turn into an error.
 func FuzzDialogue(f *testing.F) {
-	const create = "Content-length: 96\r\n<tunnel action=\"create\" type=\"v6udpv4\"><client><address type=\"ipv4\">1.2.3.4</address></client></tunnel>"
+	const create = "Content-length: 103\r\n<tunnel action=\"create\" type=\"v6udpv4\"><client><address type=\"ipv4\">1.2.3.4</address></client></tunnel>"
 	f.Add([]byte(create+"\xffContent-length: 35\r\n<tunnel action=\"accept\"></tunnel>\r\n"), byte(0))
 	f.Add([]byte("\x00u\x00p\r\n\xff"+create+"\xff"+create), byte(1))
 	f.Add([]byte("Y2hhcnNldD11dGYtOA==\r\n"), byte(2))
