@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -242,14 +243,14 @@ func factStream(t *testing.T) {
 
 // factFallback: a server that answers by TCP alone is found, for v6v4 and v6anyv4.
 func factFallback(t *testing.T) {
-	silent, err := net.ListenPacket("udp4", "127.0.0.1:0") // it never answers
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
-	listener, err := net.Listen("tcp4", silent.LocalAddr().String())
-	if err != nil {
-		t.Skipf("the port is taken for TCP: %v", err)
+	var silent *net.UDPConn // it never answers
+	var listener net.Listener
+	for listener == nil {
+		var err error
+		silent = sockets(t)[0]
+		if listener, err = net.Listen("tcp4", silent.LocalAddr().String()); err != nil && !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
 	}
 	server, err := tsp.NewServer(tsp.ServerConfig{Backend: tsptest.NewBackend(), TCP: []net.Listener{listener}})
 	if err != nil {
