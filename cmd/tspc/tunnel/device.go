@@ -161,6 +161,7 @@ func (d *Device) read() {
 		packets = packets[:0]
 		for i := range n {
 			if p := buffers[i][:sizes[i]]; sendable(p) {
+				repairZero(p)
 				packets = append(packets, p)
 			} else {
 				d.counted.unsent.Add(1)

@@ -2,10 +2,7 @@
 
 package tunnel
 
-import (
-	"encoding/binary"
-	"math/bits"
-)
+import "encoding/binary"
 
 // A raw socket is given packets as they leave the kernel's receive offload, which merges TCP segments of a stream, those
 // inside protocol 41 too, and leaves the checksum half done: only the sum of the pseudo-header, for a device to complete.
@@ -13,19 +10,14 @@ import (
 // completes it on the way through a raw socket and a TUN interface, so it is done here.
 
 const (
-	minMTU      = 1280 // RFC 8200 section 5: fits every tunnel
-	protocolTCP = 6
-	protocolUDP = 17
-	tcpHeader   = 20 // without options
-	udpHeader   = 8
+	minMTU    = 1280 // RFC 8200 section 5: fits every tunnel
+	tcpHeader = 20   // without options
 
 	// Offsets in a TCP header (RFC 9293 section 3.1).
 	tcpSequence = 4
 	tcpOffset   = 12
 	tcpFlags    = 13
 	tcpChecksum = 16
-
-	udpChecksum = 6 // RFC 768
 
 	flagFIN, flagPSH, flagCWR = 1 << 0, 1 << 3, 1 << 7
 )
@@ -89,30 +81,4 @@ func complete(packet []byte, checksum int) {
 		done = 0xffff // 0 would mean that there is none
 	}
 	binary.BigEndian.PutUint16(packet[checksum:], done)
-}
-
-// pseudoHeader is the sum of addresses, length and protocol.
-func pseudoHeader(packet []byte) uint16 {
-	return fold(sum(packet[8:ipv6HeaderLen]) + uint64(len(packet)-ipv6HeaderLen) + uint64(packet[6]))
-}
-
-// sum adds up 16-bit words in ones' complement (RFC 1071), unfolded.
-func sum(b []byte) uint64 {
-	var total, carry uint64
-	for ; len(b) >= 8; b = b[8:] {
-		total, carry = bits.Add64(total, binary.BigEndian.Uint64(b), carry)
-	}
-	var tail [8]byte
-	copy(tail[:], b)
-	total, carry = bits.Add64(total, binary.BigEndian.Uint64(tail[:]), carry)
-	total, carry = bits.Add64(total, 0, carry)
-	return total>>32 + total&0xffffffff + carry
-}
-
-// fold brings a sum down to 16 bits.
-func fold(total uint64) uint16 {
-	for total > 0xffff {
-		total = total>>16 + total&0xffff
-	}
-	return uint16(total)
 }
