@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,10 @@ type Flow struct {
 	client, server *net.UDPConn
 	stop, stopped  chan struct{}
 	sent, received atomic.Uint64
+
+	mu   sync.Mutex
+	seen map[uint64]bool // numbers that came back
+	errs []error         // of sending
 }
 
 // flowInterval is the time between two datagrams of a Flow: 1,000 a second leave no hole a lost packet could hide in.
@@ -43,7 +48,10 @@ func StartFlow(from *Host, source netip.Addr, to *Host, address netip.Addr) (*Fl
 	if err := probe(client); err != nil {
 		return nil, errors.Join(fmt.Errorf("flow from %s to %s: %w", from.Name, address, err), client.Close(), server.Close())
 	}
-	flow := &Flow{client: client, server: server, stop: make(chan struct{}), stopped: make(chan struct{})}
+	flow := &Flow{
+		client: client, server: server, stop: make(chan struct{}), stopped: make(chan struct{}),
+		seen: map[uint64]bool{0: true}, // a late answer to probe
+	}
 	go flow.receive()
 	go flow.send()
 	return flow, nil
@@ -89,14 +97,22 @@ func (f *Flow) Await(more uint64, timeout time.Duration) error {
 	})
 }
 
-// Stop stops sending, waits for the last answers and says how many datagrams were sent and how many came back.
-func (f *Flow) Stop() (sent, received uint64, err error) {
+// Stop stops sending, waits for the last answers and says how many datagrams were sent and which did not come back. The
+// error tells of those that could not even be sent, which are among the lost.
+func (f *Flow) Stop() (sent uint64, lost []uint64, err error) {
 	close(f.stop)
 	<-f.stopped
 	sent = f.sent.Load()
-	// Those missing after that are lost, which the caller sees from the figures.
+	// Those missing after that are lost.
 	_ = f.Await(sent-f.received.Load(), 3*time.Second)
-	return sent, f.received.Load(), errors.Join(f.client.Close(), f.server.Close())
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for number := uint64(1); number <= sent; number++ {
+		if !f.seen[number] {
+			lost = append(lost, number)
+		}
+	}
+	return sent, lost, errors.Join(append(f.errs, f.client.Close(), f.server.Close())...)
 }
 
 func (f *Flow) send() {
@@ -109,15 +125,19 @@ func (f *Flow) send() {
 		case <-f.stop:
 			return
 		case <-pace.C:
-			binary.BigEndian.PutUint64(datagram, f.sent.Add(1))
-			_, _ = f.client.Write(datagram) // what is not sent is not answered, and counted as lost
+			number := f.sent.Add(1)
+			binary.BigEndian.PutUint64(datagram, number)
+			if _, err := f.client.Write(datagram); err != nil {
+				f.mu.Lock()
+				f.errs = append(f.errs, fmt.Errorf("datagram %d: %w", number, err))
+				f.mu.Unlock()
+			}
 		}
 	}
 }
 
 // receive counts each answer once: a duplicate must not make up for a lost one.
 func (f *Flow) receive() {
-	seen := map[uint64]bool{0: true} // a late answer to probe
 	datagram := make([]byte, 2048)
 	for {
 		n, err := f.client.Read(datagram)
@@ -127,10 +147,13 @@ func (f *Flow) receive() {
 		if err != nil || n < 8 {
 			continue // an ICMP error, for a datagram that will be counted as lost
 		}
-		if number := binary.BigEndian.Uint64(datagram); !seen[number] {
-			seen[number] = true
+		number := binary.BigEndian.Uint64(datagram)
+		f.mu.Lock()
+		if !f.seen[number] {
+			f.seen[number] = true
 			f.received.Add(1)
 		}
+		f.mu.Unlock()
 	}
 }
 
