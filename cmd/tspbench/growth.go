@@ -47,7 +47,7 @@ func (g *growth) print(out io.Writer) {
 		}
 		fmt.Fprintln(w)
 	}
-	w.Flush()
+	_ = w.Flush() // as fmt.Fprintln: standard output has nobody to complain to
 	fmt.Fprintln(out, "(Packets: tunnels with traffic. Sessions of a million: the broker's alone, the daemon's otherwise.)")
 }
 

@@ -23,17 +23,6 @@ type lane struct {
 	lost []float64 // share of the packets sent that did not arrive
 }
 
-// laneConfig says what runs where.
-type laneConfig struct {
-	traffic traffic
-	from    *lab.Space
-	device  string // of from, on which the packets go out
-	to      *lab.Space
-	into    string // device of to, on which they arrive
-	sink    pktgen.SinkKind
-	mark    int // offset of markPort in what arrives
-}
-
 // newSink attaches a sink for generated packets.
 func newSink(kind pktgen.SinkKind, space *lab.Space, device string, mark int) (*pktgen.Sink, error) {
 	index, err := space.Index(device)

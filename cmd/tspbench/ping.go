@@ -79,7 +79,7 @@ func roundTrip(ctx context.Context, s *site, from netip.Addr, o pingOptions) (fl
 		if err != nil {
 			return err
 		}
-		defer unix.Close(socket)
+		defer func() { _ = unix.Close(socket) }()
 		for sequence := range o.count + o.count/10 {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -108,7 +108,7 @@ func echoSocket(from, to netip.Addr) (int, error) {
 		unix.Bind(socket, &unix.SockaddrInet6{Addr: from.As16()}),
 		unix.Connect(socket, &unix.SockaddrInet6{Addr: to.As16()}),
 	); err != nil {
-		unix.Close(socket)
+		_ = unix.Close(socket)
 		return -1, fmt.Errorf("raw socket from %s to %s: %w", from, to, err)
 	}
 	return socket, nil

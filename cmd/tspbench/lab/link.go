@@ -168,7 +168,7 @@ func (s *Space) Offload(device string, features map[Feature]bool) error {
 		if err != nil {
 			return fmt.Errorf("socket: %w", err)
 		}
-		defer unix.Close(socket)
+		defer func() { _ = unix.Close(socket) }()
 		for feature, on := range features {
 			if err := setFeature(socket, device, feature, on); err != nil {
 				return fmt.Errorf("ethtool %#x on %s: %w", uint32(feature), device, err)

@@ -44,8 +44,7 @@ func NewSpace(name string) (*Space, error) {
 		err = space.prepare()
 	}
 	if err != nil {
-		space.Close()
-		return nil, fmt.Errorf("namespace %s: %w", name, err)
+		return nil, fmt.Errorf("namespace %s: %w", name, errors.Join(err, space.Close()))
 	}
 	return space, nil
 }

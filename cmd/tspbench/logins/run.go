@@ -293,7 +293,7 @@ func (w *worker) resend() {
 
 func (w *worker) close() {
 	if w.socket != nil {
-		w.socket.conn.Close()
+		_ = w.socket.conn.Close()
 		w.socket = nil
 	}
 }

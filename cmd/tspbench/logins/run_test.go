@@ -5,6 +5,7 @@ package logins
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -130,7 +131,7 @@ func TestRunStops(t *testing.T) {
 	c.Retry = time.Hour
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := Run(ctx, c); err != context.DeadlineExceeded {
+	if _, err := Run(ctx, c); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Run = %v, want %v", err, context.DeadlineExceeded)
 	}
 }

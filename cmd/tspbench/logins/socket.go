@@ -44,8 +44,7 @@ func listen(server netip.AddrPort, port uint16) (*socket, error) {
 	s := &socket{conn: conn, server: server, many: true, buffer: make([]byte, maxDatagram),
 		control: make([]byte, unix.CmsgSpace(unix.SizeofInet4Pktinfo))}
 	if err := s.options(); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("UDP port %d: %w", port, err)
+		return nil, fmt.Errorf("UDP port %d: %w", port, errors.Join(err, conn.Close()))
 	}
 	return s, nil
 }

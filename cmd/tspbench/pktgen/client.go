@@ -56,11 +56,11 @@ func NewClient(config ClientConfig) (*Client, error) {
 	for i, hook := range hooks {
 		var err error
 		if client.objects[i], err = load(hook.program, variables, nil); err != nil {
-			client.Close()
+			_ = client.Close()
 			return nil, fmt.Errorf("load tunnel client: %w", err)
 		}
 		if client.links[i], err = attachTC(client.objects[i].Programs[hook.program], hook.device, hook.at); err != nil {
-			client.Close()
+			_ = client.Close()
 			return nil, fmt.Errorf("attach tunnel client: %w", err)
 		}
 	}

@@ -253,7 +253,10 @@ func (m *model) all(t *testing.T) {
 	m.expect(t)
 	m.set(t, tunnels...)
 	seen := 0
-	for range m.dp.All(t.Context()) {
+	for _, err := range m.dp.All(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		if seen++; seen == 10 {
 			break
 		}

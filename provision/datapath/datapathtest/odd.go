@@ -26,7 +26,11 @@ func (e *Env) daemon(t *testing.T) (packet []byte, from netip.AddrPort) {
 	if err != nil {
 		t.Fatalf("nothing reached the daemon's socket: %v", err)
 	}
-	from = peer.(*net.UDPAddr).AddrPort()
+	address, ok := peer.(*net.UDPAddr)
+	if !ok {
+		t.Fatalf("a datagram from %v", peer)
+	}
+	from = address.AddrPort()
 	return buffer[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 }
 
@@ -54,7 +58,7 @@ func odd(t *testing.T, e *Env) {
 			t.Fatalf("%d octets from %s", len(packet), from)
 		}
 		before := e.state(t, tunnel.ID).Counters
-		e.dp.(datapath.Injector).Inject(datapath.V6UDPV4, tunnel.Local, from, packet)
+		e.injector(t).Inject(datapath.V6UDPV4, tunnel.Local, from, packet)
 		if got := e.atCore(t, up); got.hops != up.hops-1 {
 			t.Errorf("%d hops left, %d expected", got.hops, up.hops-1)
 		}
@@ -104,7 +108,7 @@ func (e *Env) injectRefused(t *testing.T, tunnel datapath.Tunnel) {
 		{"martian", tunnel.Encap, tunnel.Remote, datagram(tunnel.Endpoint, netip.MustParseAddr("ff02::1"), "injected").bytes(), datapath.Martian},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e.refused(t, test.reason, func() { e.dp.(datapath.Injector).Inject(test.encap, tunnel.Local, test.remote, test.packet) })
+			e.refused(t, test.reason, func() { e.injector(t).Inject(test.encap, tunnel.Local, test.remote, test.packet) })
 		})
 	}
 	e.counts(t, tunnel.ID, before)
@@ -213,4 +217,14 @@ func foreign(t *testing.T, e *Env) {
 	e.refused(t, datapath.InnerSource, func() {
 		e.fromClient(e.tunnel(0, datapath.V6UDPV4), datagram(netip.MustParseAddr("2001:db8:f00:1::5"), coreHost, "late"))
 	})
+}
+
+// injector is the datapath's way for packets its fast path left to the sockets.
+func (e *Env) injector(t *testing.T) datapath.Injector {
+	t.Helper()
+	i, ok := e.dp.(datapath.Injector)
+	if !ok {
+		t.Fatalf("%T takes no packets from sockets", e.dp)
+	}
+	return i
 }

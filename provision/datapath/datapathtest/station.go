@@ -181,7 +181,8 @@ func await[P any](t *testing.T, s *station, what string, match func(frame) (P, b
 		}
 	}
 	t.Fatalf("%s did not arrive", what)
-	panic("unreachable")
+	var none P
+	return none
 }
 
 // eventually waits until a condition holds; it gives "" then, else what is missing.

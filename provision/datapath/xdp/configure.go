@@ -203,10 +203,6 @@ func (c *change) tidy() error {
 }
 
 // effectiveMTU is the largest inner packet of a tunnel: what was asked for, what all may have, what the uplinks carry.
-func (c *change) effectiveMTU(t datapath.Tunnel) int {
-	return effectiveMTU(c.config, outerMTU(c.all), t)
-}
-
 func effectiveMTU(config datapath.Config, outer int, t datapath.Tunnel) int {
 	mtu := min(config.MTU, outer-t.Encap.Overhead())
 	if t.MTU != 0 {

@@ -42,7 +42,7 @@ func Probe(config datapath.Config) []Check {
 		p.need("netlink", err, "")
 		return p.checks
 	}
-	defer h.close()
+	defer func() { _ = h.close() }()
 	p.need("IPv6 forwarding", h.forwards(), "on")
 	p.interfaces(h, config)
 	return p.checks

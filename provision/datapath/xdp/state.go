@@ -54,7 +54,7 @@ func openState(m *ebpf.Map) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &state{memory: memory, shared: (*sharedState)(unsafe.Pointer(unsafe.SliceData(memory)))}, nil
+	return &state{memory: memory, shared: (*sharedState)(unsafe.Pointer(unsafe.SliceData(memory)))}, nil // #nosec G103 -- the map's own layout
 }
 
 func (s *state) close() error {
