@@ -66,8 +66,8 @@ func openTable(m *ebpf.Map) (*table, error) {
 	second, config := memory[n*lineSize:], memory[n*recordSize:]
 	t := &table{
 		memory: memory,
-		in:     unsafe.Slice((*inbound)(unsafe.Pointer(unsafe.SliceData(memory))), n),
-		out:    unsafe.Slice((*outbound)(unsafe.Pointer(unsafe.SliceData(second))), n),
+		in:     unsafe.Slice((*inbound)(unsafe.Pointer(unsafe.SliceData(memory))), n),  // #nosec G103 -- the map's own layout
+		out:    unsafe.Slice((*outbound)(unsafe.Pointer(unsafe.SliceData(second))), n), // #nosec G103 -- as above
 		config: config[:configLines*lineSize],
 		active: make([]uint64, (n+63)/64),
 	}
