@@ -64,7 +64,13 @@ func (s *socket) options() error {
 }
 
 // local is the address a dialing socket got.
-func (s *socket) local() netip.AddrPort { return s.conn.LocalAddr().(*net.UDPAddr).AddrPort() }
+func (s *socket) local() netip.AddrPort {
+	address, ok := s.conn.LocalAddr().(*net.UDPAddr)
+	if !ok {
+		panic("the address of a UDP socket is none of UDP")
+	}
+	return address.AddrPort()
+}
 
 // send sends a datagram from an address, which counts only where there are many.
 func (s *socket) send(datagram []byte, from netip.Addr) error {

@@ -180,7 +180,7 @@ func await[P any](t *testing.T, s *station, what string, match func(frame) (P, b
 			return p
 		}
 	}
-	t.Fatalf("%s did not arrive", what)
+	t.Fatalf("%s did not arrive", what) //nolint:revive // the compiler does not know that Fatalf does not return
 	var none P
 	return none
 }

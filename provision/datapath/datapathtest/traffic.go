@@ -96,7 +96,11 @@ func (e *Env) fromCore(p ip6) { e.core.send(unix.ETH_P_IPV6, p.bytes()) }
 // drops are the counts by reason.
 func (e *Env) drops(t *testing.T) map[datapath.Reason]datapath.Drop {
 	t.Helper()
-	all, err := e.dp.(datapath.DropReporter).Drops(context.Background())
+	reporter, ok := e.dp.(datapath.DropReporter)
+	if !ok {
+		t.Fatalf("%T does not tell what it drops", e.dp)
+	}
+	all, err := reporter.Drops(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
