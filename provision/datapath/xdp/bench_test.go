@@ -55,7 +55,7 @@ func openBench(b *testing.B, n uint32) (*Driver, []datapath.Tunnel) {
 	config.Pools = []datapath.Pool{{Name: "bench", Size: n + 1, EndpointBase: netip.MustParseAddr("2001:db8:e::"), PrefixBase: netip.MustParseAddr("3fff::"), PrefixLen: 56}}
 	check(b, d.Configure(b.Context(), config))
 	b.Cleanup(func() { check(b, d.Close()) })
-	r := rig{config: config, layout: d.layout}
+	r := rig{config: config, layout: d.table.layout}
 	tunnels := make([]datapath.Tunnel, n)
 	for i := range tunnels {
 		tunnels[i] = r.tunnel(uint32(i + 1))

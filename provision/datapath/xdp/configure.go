@@ -46,20 +46,20 @@ func (c *change) run() error {
 	if err := d.table.writeConfig(c.config); err != nil {
 		return err
 	}
-	d.config, d.layout = c.config, c.layout
+	d.config = c.config
 	return nil
 }
 
 // openMaps opens the maps, and the table of those of an earlier process.
 func (c *change) openMaps() error {
 	d := c.driver
-	if d.table != nil && d.config.PinPath == c.config.PinPath {
+	if d.table != nil && d.maps.dir == pinDir(c.config) {
 		return nil
 	}
 	if d.table != nil {
-		return fmt.Errorf("pin path: it cannot change from %s to %s in a running process", d.config.PinPath, c.config.PinPath)
+		return fmt.Errorf("pin path: it cannot change from %s to %s in a running process", d.maps.dir, pinDir(c.config))
 	}
-	maps, err := openMaps(pinDir(c.config), c.layout.size)
+	maps, fresh, err := openMaps(pinDir(c.config), c.layout)
 	if err != nil {
 		return err
 	}
@@ -67,33 +67,16 @@ func (c *change) openMaps() error {
 	if err != nil {
 		return errors.Join(err, maps.close())
 	}
-	table, err := openTable(maps.named[mapTunnels])
+	table, config, err := openTable(maps.named[mapTunnels])
 	if err != nil {
 		return errors.Join(err, state.close(), maps.close())
 	}
-	d.maps, d.state, d.table = maps, state, table
-	return c.recall()
-}
-
-// recall reads by which Config the table was filled, and the foreign prefixes. A table without one is empty or of no use.
-func (c *change) recall() error {
-	d := c.driver
-	config, ok := d.table.readConfig()
-	if ok {
-		layout, err := layoutOf(config.Pools)
-		if ok = err == nil && layout.size == d.table.size(); ok {
-			d.config, d.layout = config, layout
-		}
-	}
-	if !ok {
-		if d.table.count > 0 {
-			d.log.Warn().Int("tunnels", d.table.count).Msg("tunnels of an earlier process cannot be read; they are removed")
-		}
-		for slot := range d.table.slots(0) {
-			d.table.record(slot).clear()
-			d.table.mark(slot, false)
-		}
-		d.config, d.layout = datapath.Config{PinPath: c.config.PinPath}, layout{}
+	d.maps, d.state, d.table, d.config = maps, state, table, config
+	switch {
+	case fresh:
+		table.arrange(c.layout)
+	case table.layout.size == 0:
+		d.log.Warn().Msg("the tunnels of an earlier process cannot be read; they are removed")
 	}
 	return d.recallForeign()
 }
@@ -123,17 +106,18 @@ func (c *change) openDevice() error {
 // openTable sees to it that the records lie as the Config says: where they are, or in a new map that they move to.
 func (c *change) openTable() error {
 	d := c.driver
-	if c.layout.size == d.table.size() && (d.layout.equal(c.layout) || d.table.count == 0) {
+	if d.table.layout.equal(c.layout) {
 		return nil
 	}
-	made, err := d.maps.newTunnels(c.layout.size)
+	made, err := d.maps.newTunnels(c.layout)
 	if err != nil {
 		return err
 	}
-	next, err := openTable(made)
+	next, _, err := openTable(made)
 	if err != nil {
 		return errors.Join(err, made.Close())
 	}
+	next.arrange(c.layout)
 	c.old = &moving{made: made, next: next}
 	return c.startMoving()
 }
@@ -142,8 +126,8 @@ func (c *change) openTable() error {
 func (c *change) attach() error {
 	d := c.driver
 	d.state.setPorts(d.places)
-	a := &attacher{host: d.host, root: c.config.PinPath, tcx: !d.noTCX && haveTCX()}
-	k := constantsOf(c.config, c.layout, d.device.index, d.options, !d.noTCX && haveShrinkL3())
+	a := &attacher{host: d.host, root: c.config.PinPath, tcx: !d.quirks.old && haveTCX()}
+	k := constantsOf(c.config, c.layout, d.device.index, d.options, !d.quirks.old && haveShrinkL3())
 	load := &loader{constants: k, maps: c.programMaps(), attach: a}
 	if err := load.tc(hook{tcEgress, d.device.index}, hookTCProgDdtbDevice, role{canSend: portEthernet}); err != nil {
 		return err
@@ -216,7 +200,7 @@ func (c *change) refit() error {
 	d := c.driver
 	var gone []datapath.Tunnel
 	for slot := range d.table.slots(0) {
-		t := d.tunnel(c.layout, slot)
+		t := d.tunnel(slot)
 		if c.config.Check(t) != nil {
 			d.table.record(slot).clear()
 			gone = append(gone, t)
@@ -224,22 +208,22 @@ func (c *change) refit() error {
 		}
 		r := d.table.record(slot)
 		now := r.identity()
-		if wanted := identify(t, effectiveMTU(c.config, d.outerMTU, t), now.key&hasMask); wanted != now {
+		if wanted := identify(t, now.local, effectiveMTU(c.config, d.outerMTU, t), now.key&hasMask); wanted != now {
 			r.setMTU(wanted)
 		}
 	}
-	return d.bury(c.layout, gone)
+	return d.bury(gone)
 }
 
 // bury forgets tunnels that are out of force.
-func (d *Driver) bury(l layout, gone []datapath.Tunnel) error {
+func (d *Driver) bury(gone []datapath.Tunnel) error {
 	if len(gone) == 0 {
 		return nil
 	}
 	d.log.Warn().Int("tunnels", len(gone)).Msg("the configuration has no room for these tunnels any more; they are removed")
 	var errs []error
 	for _, t := range gone {
-		if slot, ok := l.slot(t.ID); ok {
+		if slot, ok := d.table.layout.slot(t.ID); ok {
 			d.table.mark(slot, false)
 		}
 		errs = append(errs, d.dropForeign(t.ID))
@@ -259,15 +243,15 @@ func (c *change) startMoving() error {
 	d := c.driver
 	var gone []uint32
 	for slot := range d.table.slots(0) {
-		t := d.tunnel(d.layout, slot)
+		t := d.tunnel(slot)
 		after, ok := c.layout.slot(t.ID)
 		if !ok || c.config.Check(t) != nil {
 			gone = append(gone, t.ID)
 			continue
 		}
 		r := d.table.record(slot)
-		id := identify(t, effectiveMTU(c.config, d.outerMTU, t), atomic.LoadUint64(&r.in.key)&hasMask)
-		c.old.next.record(after).put(id, t.Session, atomic.LoadUint64(&r.in.seen), datapath.Counters{})
+		id := identify(t, c.layout.local(&t), effectiveMTU(c.config, d.outerMTU, t), atomic.LoadUint64(&r.in.key)&hasMask)
+		c.old.next.record(after).put(id, t.Session, r.seen(), datapath.Counters{})
 		c.old.next.mark(after, true)
 		c.old.pairs = append(c.old.pairs, [2]uint32{slot, after})
 	}
@@ -292,12 +276,9 @@ func (c *change) finishMoving() error {
 	for _, pair := range c.old.pairs {
 		from, to := d.table.record(pair[0]), c.old.next.record(pair[1])
 		to.add(from.counters())
-		if seen := atomic.LoadUint64(&from.in.seen); seen > atomic.LoadUint64(&to.in.seen) {
-			atomic.StoreUint64(&to.in.seen, seen)
-		}
+		to.setSeen(max(from.seen(), to.seen()))
 	}
 	old := d.table
 	d.table = c.old.next
-	d.layout = c.layout
 	return errors.Join(d.maps.replaceTunnels(c.old.made), old.close())
 }

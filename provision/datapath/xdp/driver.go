@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"runtime"
 	"sync"
 
 	"github.com/rs/zerolog"
@@ -26,7 +27,6 @@ type Driver struct {
 	mu       sync.Mutex
 	closed   bool
 	config   datapath.Config
-	layout   layout
 	maps     *maps
 	table    *table // nil before the first Configure
 	state    *state
@@ -38,7 +38,13 @@ type Driver struct {
 	dying    map[uint32]chan struct{} // tunnels out of force whose last counters are being waited for
 	refused  map[datapath.Reason]datapath.Drop
 	watch    *watcher
-	noTCX    bool // for tests: as on a kernel without tcx links and without DECAP_L3_IPV6
+	quirks   quirks
+}
+
+// quirks make tests see what other hosts would.
+type quirks struct {
+	old    bool   // as on a kernel without tcx links and without DECAP_L3_IPV6
+	spread uint32 // 1: the records lie as they would with many more or many fewer CPUs
 }
 
 // ends are the inner addresses of a tunnel that lie outside the pools.
@@ -83,7 +89,7 @@ func New(options Options) (*Driver, error) {
 // Configure implements datapath.Datapath. Programs are loaded anew and replace those in force one by one; the tunnels that
 // a changed Config still has room for go on without a gap.
 func (d *Driver) Configure(ctx context.Context, config datapath.Config) error {
-	layout, err := validate(config)
+	layout, err := validate(config, spreadOf(config.Pools, runtime.NumCPU())^d.quirks.spread)
 	if err != nil {
 		return err
 	}
@@ -108,7 +114,7 @@ func (d *Driver) Configure(ctx context.Context, config datapath.Config) error {
 }
 
 // validate checks what this driver needs beyond datapath.Config.Validate.
-func validate(config datapath.Config) (layout, error) {
+func validate(config datapath.Config, spread uint32) (layout, error) {
 	if err := config.Validate(); err != nil {
 		return layout{}, err
 	}
@@ -122,7 +128,7 @@ func validate(config datapath.Config) (layout, error) {
 	case len(config.Local) > maxLocal:
 		return layout{}, fmt.Errorf("%d local addresses: at most %d", len(config.Local), maxLocal)
 	}
-	return layoutOf(config.Pools)
+	return layoutOf(config, spread)
 }
 
 // settle waits, with the lock given back meanwhile, until none of the given tunnels is dying; none given: no tunnel at all.

@@ -66,7 +66,7 @@ func (d *Driver) readDrop(n uint32, reason datapath.Reason) (datapath.Drop, erro
 		return drop, nil
 	}
 	drop.Last = at(last.Last)
-	drop.Tunnel = d.layout.id(last.Slot)
+	drop.Tunnel = d.table.layout.id(last.Slot)
 	if last.Remote != 0 {
 		drop.Remote = toAddrPort(last.Remote)
 	}

@@ -31,7 +31,7 @@ func (d *Driver) recallForeign() error {
 	var id uint32
 	var stale []foreignKey
 	for entries := m.Iterate(); entries.Next(&key, &id); {
-		slot, ok := d.layout.slot(id)
+		slot, ok := d.table.layout.slot(id)
 		if !ok || !d.table.record(slot).inForce() || d.table.record(slot).in.key&hasForeign == 0 {
 			stale = append(stale, key)
 			continue

@@ -4,7 +4,6 @@ package xdp
 
 import (
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"ddtb/provision/datapath"
@@ -32,7 +31,7 @@ func (d *Driver) Inject(encap datapath.Encap, local, remote netip.AddrPort, pack
 		return
 	}
 	r := d.table.record(slot)
-	atomic.StoreUint64(&r.in.seen, now())
+	r.setSeen(now())
 	r.add(datapath.Counters{RxPackets: 1, RxBytes: uint64(inner.Length)})
 }
 
@@ -45,9 +44,9 @@ func (d *Driver) admit(inner datapath.Inner, encap datapath.Encap, local, remote
 	if !ok {
 		return 0, 0, datapath.InnerSource
 	}
-	slot, ok = d.layout.slot(id)
+	slot, ok = d.table.layout.slot(id)
 	if !ok || !d.table.record(slot).inForce() {
 		return id, slot, datapath.NoTunnel
 	}
-	return id, slot, inner.Refuse(d.tunnel(d.layout, slot), encap, local, remote)
+	return id, slot, inner.Refuse(d.tunnel(slot), encap, local, remote)
 }

@@ -22,27 +22,65 @@ const (
 
 // layout is where the records of a Config's pools lie: one pool after the other.
 type layout struct {
-	pools []datapath.Pool
-	first []uint32 // slot of index 0
-	size  uint32
+	pools  []datapath.Pool
+	locals []netip.AddrPort // records name them by index
+	first  []uint32         // slot of index 0 of each pool
+	size   uint32           // slots
+	spread uint32           // log2 of the distance between two records
 }
 
-func layoutOf(pools []datapath.Pool) (layout, error) {
-	l := layout{pools: slices.Clone(pools)}
+func layoutOf(c datapath.Config, spread uint32) (layout, error) {
+	l := layout{pools: slices.Clone(c.Pools), locals: slices.Clone(c.Local), spread: spread}
 	total := uint64(0)
-	for _, p := range pools {
+	for _, p := range c.Pools {
 		l.first = append(l.first, uint32(total))
 		total += uint64(p.Size)
 	}
-	if len(pools) > maxPools {
-		return layout{}, fmt.Errorf("%d pools: at most %d", len(pools), maxPools)
+	if len(c.Pools) > maxPools {
+		return layout{}, fmt.Errorf("%d pools: at most %d", len(c.Pools), maxPools)
 	}
 	if total > maxSize {
 		return layout{}, fmt.Errorf("pools of %d tunnels: each takes %d octets of kernel memory from the start, so at most %d in all (%d MiB)",
-			total, recordSize, maxSize, maxSize*recordSize>>20)
+			total, tunnelSize, maxSize, maxSize*tunnelSize>>20)
+	}
+	if spread > 1 {
+		return layout{}, fmt.Errorf("records spread by 2^%d", spread)
 	}
 	l.size = uint32(total)
 	return l, nil
+}
+
+// tunnelSize is what a tunnel takes where records are dense.
+const tunnelSize = 2*inOutSize + ledgerSize
+
+// cacheOfCPU is about what a CPU keeps of records in a cache of its own.
+const cacheOfCPU = 1 << 20
+
+// spreadOf chooses the distance between records. As long as those of one direction would fit into the CPUs' own caches each
+// has a cache line for itself, or two CPUs would take a line from each other for the sake of two different tunnels. With
+// more, what counts is how many are found in a cache at all.
+func spreadOf(pools []datapath.Pool, cpus int) uint32 {
+	total := uint64(0)
+	for _, p := range pools {
+		total += uint64(p.Size)
+	}
+	if total*2*inOutSize <= uint64(cpus)*cacheOfCPU {
+		return 1
+	}
+	return 0
+}
+
+// entries is the size of the map, in records.
+func (l layout) entries() uint32 {
+	const ledgers = inOutSize / ledgerSize // in the room of one record
+	return 2*(l.size<<l.spread) + (l.size+ledgers-1)/ledgers + configRecords
+}
+
+// local is the index of a tunnel's local end; without UDP the first with its address.
+func (l layout) local(t *datapath.Tunnel) uint32 {
+	return uint32(max(0, slices.IndexFunc(l.locals, func(local netip.AddrPort) bool {
+		return local == t.Local || t.Encap == datapath.V6V4 && local.Addr() == t.Local.Addr()
+	})))
 }
 
 // slot is the index of a tunnel's record.
@@ -75,7 +113,9 @@ func (l layout) addresses(id uint32) (netip.Addr, netip.Prefix) {
 	return netip.Addr{}, netip.Prefix{}
 }
 
-func (l layout) equal(o layout) bool { return slices.Equal(l.pools, o.pools) }
+func (l layout) equal(o layout) bool {
+	return l.spread == o.spread && slices.Equal(l.pools, o.pools) && slices.Equal(l.locals, o.locals)
+}
 
 // poolConst is struct pool of bpf/tables.h.
 type poolConst struct {

@@ -26,42 +26,46 @@ type maps struct {
 	named map[string]*ebpf.Map
 }
 
-// openMaps opens what is pinned in a directory and makes the rest. The map of tunnels is made with size records if there is
-// none; if there is one it may be of another size, which is for the caller to mend (replaceTunnels).
-func openMaps(dir string, size uint32) (*maps, error) {
+// openMaps opens what is pinned in a directory and makes the rest. The map of tunnels is made for a layout if there is none;
+// then it is fresh. If there is one it may be of another, which is for the caller to mend (replaceTunnels).
+func openMaps(dir string, l layout) (opened *maps, fresh bool, err error) {
 	spec, err := loadHookTC()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	spec.Maps[mapTunnels].MaxEntries = lines(size)
+	spec.Maps[mapTunnels].MaxEntries = l.entries()
 	m := &maps{dir: dir, named: map[string]*ebpf.Map{}}
 	for _, name := range []string{mapTunnels, mapForeign, mapState, mapDrops, mapBucket} {
-		if m.named[name], err = openMap(spec.Maps[name], filepath.Join(dir, name)); err != nil {
-			return nil, errors.Join(err, m.close())
+		one, made, err := openMap(spec.Maps[name], filepath.Join(dir, name))
+		if err != nil {
+			return nil, false, errors.Join(err, m.close())
 		}
+		m.named[name] = one
+		fresh = fresh || made && name == mapTunnels
 	}
-	return m, nil
+	return m, fresh, nil
 }
 
-func openMap(spec *ebpf.MapSpec, path string) (*ebpf.Map, error) {
-	m, err := ebpf.LoadPinnedMap(path, nil)
+// openMap opens a pinned map or makes it.
+func openMap(spec *ebpf.MapSpec, path string) (m *ebpf.Map, made bool, err error) {
+	m, err = ebpf.LoadPinnedMap(path, nil)
 	if err == nil {
 		if m.Type() != spec.Type || m.KeySize() != spec.KeySize || m.ValueSize() != spec.ValueSize {
 			_ = m.Close()
-			return nil, fmt.Errorf("%s: not a map of this program, though of version %s; remove what is pinned there", path, version)
+			return nil, false, fmt.Errorf("%s: not a map of this program, though of version %s; remove what is pinned there", path, version)
 		}
-		return m, nil
+		return m, false, nil
 	}
 	if !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("open map %s: %w", path, err)
+		return nil, false, fmt.Errorf("open map %s: %w", path, err)
 	}
 	if m, err = ebpf.NewMap(spec); err != nil {
-		return nil, fmt.Errorf("make map %s: %w", spec.Name, err)
+		return nil, false, fmt.Errorf("make map %s: %w", spec.Name, err)
 	}
 	if err := m.Pin(path); err != nil {
-		return nil, errors.Join(fmt.Errorf("pin map: %w", err), m.Close())
+		return nil, false, errors.Join(fmt.Errorf("pin map: %w", err), m.Close())
 	}
-	return m, nil
+	return m, true, nil
 }
 
 func (m *maps) close() error {
@@ -75,15 +79,15 @@ func (m *maps) close() error {
 }
 
 // newTunnels makes a map of records that is not pinned yet.
-func (m *maps) newTunnels(size uint32) (*ebpf.Map, error) {
+func (m *maps) newTunnels(l layout) (*ebpf.Map, error) {
 	spec, err := loadHookTC()
 	if err != nil {
 		return nil, err
 	}
-	spec.Maps[mapTunnels].MaxEntries = lines(size)
+	spec.Maps[mapTunnels].MaxEntries = l.entries()
 	made, err := ebpf.NewMap(spec.Maps[mapTunnels])
 	if err != nil {
-		return nil, fmt.Errorf("make map %s of %d records: %w", mapTunnels, size, err)
+		return nil, fmt.Errorf("make map %s of %d records: %w", mapTunnels, l.entries(), err)
 	}
 	return made, nil
 }

@@ -29,7 +29,7 @@ func Probe(config datapath.Config) []Check {
 	if err := unix.Uname(&uts); err == nil {
 		p.note("Linux", true, true, unix.ByteSliceToString(uts.Release[:]))
 	}
-	_, err := validate(config)
+	_, err := validate(config, 0)
 	p.need("configuration", err, "valid")
 	p.need("eBPF programs", tryPrograms(), "the kernel takes them")
 	_, err = os.Stat("/dev/net/tun")

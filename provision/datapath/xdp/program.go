@@ -46,6 +46,7 @@ type constants struct {
 	pools      [maxPools]poolConst
 	poolCount  uint32
 	slots      uint32
+	spread     uint32
 	locals     [maxLocal]localConst
 	localCount uint32
 	server     [2]uint64
@@ -58,7 +59,7 @@ type constants struct {
 
 func constantsOf(c datapath.Config, l layout, device int, o Options, shrinkL3 bool) constants {
 	k := constants{
-		pools: l.constants(), poolCount: uint32(len(c.Pools)), slots: l.size, localCount: uint32(len(c.Local)),
+		pools: l.constants(), poolCount: uint32(len(c.Pools)), slots: l.size, spread: l.spread, localCount: uint32(len(c.Local)),
 		device: uint32(device), deviceMTU: uint32(c.MTU),
 		nextHop: o.NextHop.number(), pipe: boolean(o.DSCP == Pipe), shrinkL3: boolean(shrinkL3),
 	}
@@ -81,7 +82,7 @@ func boolean(b bool) uint32 {
 func (k constants) set(spec *ebpf.CollectionSpec, r role) error {
 	var errs []error
 	for name, value := range map[string]any{
-		"pools": k.pools, "pool_count": k.poolCount, "slots": k.slots, "locals": k.locals, "local_count": k.localCount,
+		"pools": k.pools, "pool_count": k.poolCount, "slots": k.slots, "spread": k.spread, "locals": k.locals, "local_count": k.localCount,
 		"server_high": k.server[0], "server_low": k.server[1],
 		"device": k.device, "device_mtu": k.deviceMTU, "nexthop": k.nextHop, "pipe": k.pipe, "shrink_l3": k.shrinkL3,
 		"own_port": r.port, "can_send": r.canSend, "bounce": boolean(r.bounce), "decap": boolean(r.decap), "encap": boolean(r.encap),

@@ -59,14 +59,14 @@ func newRig(tb testing.TB, config datapath.Config, options Options) *rig {
 	if os.Geteuid() != 0 {
 		tb.Skip("eBPF needs root")
 	}
-	l, err := layoutOf(config.Pools)
+	l, err := layoutOf(config, spreadOf(config.Pools, 2))
 	check(tb, err)
 	spec, err := loadHookTC()
 	check(tb, err)
 	shared := map[string]*ebpf.Map{}
 	for _, name := range []string{mapTunnels, mapForeign, mapState, mapDrops, mapBucket} {
 		if name == mapTunnels {
-			spec.Maps[name].MaxEntries = lines(l.size)
+			spec.Maps[name].MaxEntries = l.entries()
 		}
 		m, err := ebpf.NewMap(spec.Maps[name])
 		check(tb, err)
@@ -74,8 +74,9 @@ func newRig(tb testing.TB, config datapath.Config, options Options) *rig {
 		shared[name] = m
 	}
 	r := &rig{config: config, layout: l, drops: shared[mapDrops]}
-	r.table, err = openTable(shared[mapTunnels])
+	r.table, _, err = openTable(shared[mapTunnels])
 	check(tb, err)
+	r.table.arrange(l)
 	r.state, err = openState(shared[mapState])
 	check(tb, err)
 	const device = 77
@@ -134,7 +135,7 @@ func (r *rig) set(t datapath.Tunnel) {
 	if t.Prefix.IsValid() {
 		has |= hasPrefix
 	}
-	r.table.record(slot).put(identify(t, r.config.MTU, has), 1, 1, datapath.Counters{})
+	r.table.record(slot).put(identify(t, r.layout.local(&t), r.config.MTU, has), 1, 1, datapath.Counters{})
 	r.table.mark(slot, true)
 }
 

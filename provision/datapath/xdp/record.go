@@ -12,36 +12,44 @@ import (
 	"ddtb/provision/datapath"
 )
 
-// inbound and outbound are the lines of a tunnel as in bpf/tables.h, each of eight words. Programs on other CPUs read and
-// count in them at any time, so they are touched by atomic operations only. Little-endian, as the objects are.
+// inbound and outbound are the records of a tunnel as in bpf/tables.h. Programs on other CPUs read and count in them at any
+// time, so they are touched by atomic operations only. Little-endian, as the objects are.
 type inbound struct {
 	key     uint64 // remote address, port, protocol, has flags; 0: not in force
-	local   uint64 // local address, port
 	packets uint64
 	bytes   uint64
-	seen    uint64 // CLOCK_MONOTONIC_COARSE, ns
-	session uint64
-	_       [2]uint64
+	seen    uint32 // CLOCK_MONOTONIC_COARSE, 2^26 ns
+	local   uint32 // index among the Config's local ends
 }
 
 type outbound struct {
 	key     uint64
-	local   uint64 // local address, port, MTU in force
-	extra   uint64 // header checksum, MTU asked for
 	packets uint64
 	bytes   uint64
-	_       [3]uint64
+	extra   uint64 // MTU in force, header checksum, index of the local end
 }
 
+// ledger is what the programs need not know.
+type ledger struct {
+	session uint64
+	asked   uint32 // MTU asked for, 0: the default
+	_       uint32
+}
+
+// Octets of each in the map.
 const (
-	lineSize   = 64
-	recordSize = 2 * lineSize
+	inOutSize  = 32
+	ledgerSize = 16
 )
 
-// record is both lines of a tunnel.
+// seenUnit is the unit of inbound.seen, as a shift.
+const seenUnit = 26
+
+// record is all of a tunnel.
 type record struct {
-	in  *inbound
-	out *outbound
+	in     *inbound
+	out    *outbound
+	ledger *ledger
 }
 
 // The has flags of a key: which of its addresses the tunnel holds.
@@ -56,23 +64,22 @@ const (
 // identity is what a record says about its tunnel, without what is counted.
 type identity struct {
 	key   uint64
-	local uint64 // local address, port
-	out   uint64 // the same with the MTU in force
-	extra uint64 // header checksum, MTU asked for
+	local uint32
+	asked uint32
+	extra uint64
 }
 
-// identify puts a tunnel into words. mtu is the one in force, has the flags.
-func identify(t datapath.Tunnel, mtu int, has uint64) identity {
+// identify puts a tunnel into words. local is the index of its local end, mtu the one in force, has the flags.
+func identify(t datapath.Tunnel, local uint32, mtu int, has uint64) identity {
 	protocol := byte(unix.IPPROTO_UDP)
 	if t.Encap == datapath.V6V4 {
 		protocol = unix.IPPROTO_IPV6
 	}
-	local := addrPort(t.Local)
+	checksum := headerChecksum(t.Local.Addr(), t.Remote.Addr(), protocol)
 	return identity{
 		key:   addrPort(t.Remote) | uint64(protocol)<<48 | has,
-		local: local,
-		out:   local | uint64(mtu)<<48,
-		extra: uint64(headerChecksum(t.Local.Addr(), t.Remote.Addr(), protocol)) | uint64(t.MTU)<<16,
+		local: local, asked: uint32(t.MTU),
+		extra: uint64(mtu) | uint64(checksum)<<16 | uint64(local)<<32,
 	}
 }
 
@@ -111,10 +118,17 @@ func (r record) inForce() bool { return atomic.LoadUint64(&r.in.key) != 0 }
 
 func (r record) identity() identity {
 	return identity{
-		key: atomic.LoadUint64(&r.in.key), local: atomic.LoadUint64(&r.in.local),
-		out: atomic.LoadUint64(&r.out.local), extra: atomic.LoadUint64(&r.out.extra),
+		key: atomic.LoadUint64(&r.in.key), local: atomic.LoadUint32(&r.in.local),
+		asked: atomic.LoadUint32(&r.ledger.asked), extra: atomic.LoadUint64(&r.out.extra),
 	}
 }
+
+func (r record) session() uint64 { return atomic.LoadUint64(&r.ledger.session) }
+
+// seen is when the client was last heard of, ns of CLOCK_MONOTONIC_COARSE, rounded down.
+func (r record) seen() uint64 { return uint64(atomic.LoadUint32(&r.in.seen)) << seenUnit }
+
+func (r record) setSeen(ns uint64) { atomic.StoreUint32(&r.in.seen, uint32(ns>>seenUnit)) }
 
 // clear takes a record out of force. Programs that already run may still use it for the length of a grace period.
 func (r record) clear() {
@@ -124,11 +138,10 @@ func (r record) clear() {
 
 // put writes a record that is out of force and still, and puts it in force: the keys come last.
 func (r record) put(id identity, session, seen uint64, counters datapath.Counters) {
-	atomic.StoreUint64(&r.in.local, id.local)
-	atomic.StoreUint64(&r.out.local, id.out)
-	atomic.StoreUint64(&r.out.extra, id.extra)
-	atomic.StoreUint64(&r.in.session, session)
-	atomic.StoreUint64(&r.in.seen, seen)
+	atomic.StoreUint64(&r.ledger.session, session)
+	atomic.StoreUint32(&r.in.local, id.local)
+	r.setSeen(seen)
+	r.setMTU(id)
 	atomic.StoreUint64(&r.in.packets, counters.RxPackets)
 	atomic.StoreUint64(&r.in.bytes, counters.RxBytes)
 	atomic.StoreUint64(&r.out.packets, counters.TxPackets)
@@ -137,10 +150,10 @@ func (r record) put(id identity, session, seen uint64, counters datapath.Counter
 	atomic.StoreUint64(&r.in.key, id.key)
 }
 
-// setMTU changes the MTU of a record in force. One word holds the one the programs read.
+// setMTU changes the MTU, of a record in force too: one word holds all that the programs read of it.
 func (r record) setMTU(id identity) {
+	atomic.StoreUint32(&r.ledger.asked, id.asked)
 	atomic.StoreUint64(&r.out.extra, id.extra)
-	atomic.StoreUint64(&r.out.local, id.out)
 }
 
 func (r record) counters() datapath.Counters {
@@ -157,15 +170,18 @@ func (r record) add(c datapath.Counters) {
 	atomic.AddUint64(&r.out.bytes, c.TxBytes)
 }
 
-// tunnel reads everything but the inner addresses, which are not in the record.
-func (r record) tunnel(id uint32) datapath.Tunnel {
+// tunnel reads everything but the inner addresses, which are not in the record. locals are the Config's.
+func (r record) tunnel(id uint32, locals []netip.AddrPort) datapath.Tunnel {
 	words := r.identity()
 	t := datapath.Tunnel{
-		ID: id, Session: atomic.LoadUint64(&r.in.session), Encap: datapath.V6UDPV4,
-		Local: toAddrPort(words.local), Remote: toAddrPort(words.key), MTU: int(uint16(words.extra >> 16)),
+		ID: id, Session: r.session(), Encap: datapath.V6UDPV4, Remote: toAddrPort(words.key), MTU: int(words.asked),
+	}
+	if int(words.local) < len(locals) {
+		t.Local = locals[words.local]
 	}
 	if byte(words.key>>48) == unix.IPPROTO_IPV6 {
 		t.Encap = datapath.V6V4
+		t.Local = netip.AddrPortFrom(t.Local.Addr(), 0)
 	}
 	return t
 }

@@ -69,7 +69,7 @@ func (r *rig) judge(ip, packet []byte, encap datapath.Encap, local, remote netip
 	if !r.table.record(slot).inForce() {
 		return datapath.NoTunnel
 	}
-	tunnel := r.table.record(slot).tunnel(id)
+	tunnel := r.table.record(slot).tunnel(id, r.layout.locals)
 	tunnel.Endpoint, tunnel.Prefix = r.layout.addresses(id)
 	if why := inner.Refuse(tunnel, encap, local, remote); why != "" {
 		return why

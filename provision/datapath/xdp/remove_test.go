@@ -104,9 +104,9 @@ func TestRootRemove(t *testing.T) {
 			s := newSite(t)
 			d, err := New(Options{Mode: mode})
 			check(t, err)
-			d.noTCX = old
+			d.quirks.old = old
 			check(t, d.Configure(t.Context(), s.config))
-			tunnel := (&rig{config: s.config, layout: d.layout}).tunnel(5)
+			tunnel := (&rig{config: s.config, layout: d.table.layout}).tunnel(5)
 			tunnel.Prefix = netip.MustParsePrefix("2001:db8:f00::/48")
 			check(t, d.Set(t.Context(), tunnel))
 			check(t, d.Close())

@@ -19,28 +19,28 @@ import (
 	"ddtb/provision/datapath"
 )
 
-// configLines are at the end of the map, out of every program's reach: they hold the Config by which the others are to be
-// read, so that one is never seen without the other.
-const configLines = 1024
-
-// table is the map of tunnels in the memory of this process, and which of them are in force.
+// table is the map of tunnels in the memory of this process, and which of them are in force. In the map stand the inbound
+// records, the outbound records, the ledgers, and the Config by which they are to be read, so that one is never seen
+// without the other.
 type table struct {
 	memory []byte
+	layout layout
 	in     []inbound
 	out    []outbound
-	config []byte   // of the configLines
+	ledger []ledger
+	config []byte
 	active []uint64 // one bit a slot
 	count  int
 }
 
+// configRecords are how many records' room the Config has.
+const configRecords = 2048
+
 // record is that of a slot.
-func (t *table) record(slot uint32) record { return record{&t.in[slot], &t.out[slot]} }
-
-// size is the number of slots.
-func (t *table) size() uint32 { return uint32(len(t.in)) }
-
-// lines is how many lines a map for so many slots has.
-func lines(size uint32) uint32 { return 2*size + configLines }
+func (t *table) record(slot uint32) record {
+	at := slot << t.layout.spread
+	return record{&t.in[at], &t.out[at], &t.ledger[slot]}
+}
 
 // mapArray maps an mmapable array map.
 func mapArray(m *ebpf.Map) ([]byte, error) {
@@ -53,25 +53,39 @@ func mapArray(m *ebpf.Map) ([]byte, error) {
 	return memory, nil
 }
 
-// openTable maps the records and sees which are in force. One that a killed process left half in force is taken out.
-func openTable(m *ebpf.Map) (*table, error) {
-	if m.MaxEntries() <= configLines || m.MaxEntries()%2 != 0 {
-		return nil, fmt.Errorf("%s: %d lines cannot be of this program", m, m.MaxEntries())
+// openTable maps a table and gives the Config by which it was filled. If that cannot be told there is no room for records in
+// it, until arrange says otherwise.
+func openTable(m *ebpf.Map) (*table, datapath.Config, error) {
+	if m.MaxEntries() <= configRecords {
+		return nil, datapath.Config{}, fmt.Errorf("%s: %d records cannot be of this program", m, m.MaxEntries())
 	}
 	memory, err := mapArray(m)
 	if err != nil {
-		return nil, err
+		return nil, datapath.Config{}, err
 	}
-	n := int(m.MaxEntries()-configLines) / 2
-	second, config := memory[n*lineSize:], memory[n*recordSize:]
-	t := &table{
-		memory: memory,
-		in:     unsafe.Slice((*inbound)(unsafe.Pointer(unsafe.SliceData(memory))), n),  // #nosec G103 -- the map's own layout
-		out:    unsafe.Slice((*outbound)(unsafe.Pointer(unsafe.SliceData(second))), n), // #nosec G103 -- as above
-		config: config[:configLines*lineSize],
-		active: make([]uint64, (n+63)/64),
+	end := int(m.MaxEntries()) * inOutSize
+	t := &table{memory: memory, config: memory[end-configRecords*inOutSize : end]}
+	k, ok := t.readConfig()
+	l, err := layoutOf(k.Config, k.Spread)
+	if !ok || err != nil || l.entries() != m.MaxEntries() {
+		t.arrange(layout{})
+		return t, datapath.Config{}, nil
 	}
-	for slot := range uint32(n) {
+	t.arrange(l)
+	return t, k.Config, nil
+}
+
+// arrange finds the records of a layout in the memory, and sees which are in force. One that a killed process left half in
+// force is taken out.
+func (t *table) arrange(l layout) {
+	n := int(l.size) << l.spread
+	second, third := t.memory[n*inOutSize:], t.memory[2*n*inOutSize:]
+	t.layout = l
+	t.in = unsafe.Slice((*inbound)(unsafe.Pointer(unsafe.SliceData(t.memory))), n)           // #nosec G103 -- the map's own layout
+	t.out = unsafe.Slice((*outbound)(unsafe.Pointer(unsafe.SliceData(second))), n)           // #nosec G103 -- as above
+	t.ledger = unsafe.Slice((*ledger)(unsafe.Pointer(unsafe.SliceData(third))), int(l.size)) // #nosec G103 -- as above
+	t.active = make([]uint64, (l.size+63)/64)
+	for slot := range l.size {
 		switch r := t.record(slot); {
 		case r.in.key != r.out.key:
 			r.clear()
@@ -79,12 +93,11 @@ func openTable(m *ebpf.Map) (*table, error) {
 			t.mark(slot, true)
 		}
 	}
-	return t, nil
 }
 
 func (t *table) close() error {
 	memory := t.memory
-	t.memory, t.in, t.out, t.config = nil, nil, nil, nil
+	t.memory, t.in, t.out, t.ledger, t.config = nil, nil, nil, nil, nil
 	return unix.Munmap(memory)
 }
 
@@ -118,21 +131,27 @@ func (t *table) slots(from uint32) iter.Seq[uint32] {
 	}
 }
 
-// readConfig gives the Config last kept, ok false if there is none that is whole.
-func (t *table) readConfig() (config datapath.Config, ok bool) {
-	length, sum := binary.LittleEndian.Uint32(t.config), binary.LittleEndian.Uint32(t.config[4:])
-	text := t.config[configHeader:]
-	if length == 0 || int(length) > len(text) || crc32.ChecksumIEEE(text[:length]) != sum {
-		return config, false
-	}
-	return config, json.Unmarshal(text[:length], &config) == nil
+// kept is what is kept of a Config: itself, and how the records are laid out.
+type kept struct {
+	Config datapath.Config
+	Spread uint32
 }
 
 const configHeader = 8 // length, checksum
 
+// readConfig gives the Config last kept, ok false if there is none that is whole.
+func (t *table) readConfig() (k kept, ok bool) {
+	length, sum := binary.LittleEndian.Uint32(t.config), binary.LittleEndian.Uint32(t.config[4:])
+	text := t.config[configHeader:]
+	if length == 0 || int(length) > len(text) || crc32.ChecksumIEEE(text[:length]) != sum {
+		return k, false
+	}
+	return k, json.Unmarshal(text[:length], &k) == nil
+}
+
 // writeConfig keeps a Config for the next process.
 func (t *table) writeConfig(config datapath.Config) error {
-	text, err := json.Marshal(config)
+	text, err := json.Marshal(kept{config, t.layout.spread})
 	if err != nil {
 		return err
 	}

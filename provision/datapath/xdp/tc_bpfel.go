@@ -40,6 +40,7 @@ const (
 	hookTCVarServerLow    = "server_low"
 	hookTCVarShrinkL3     = "shrink_l3"
 	hookTCVarSlots        = "slots"
+	hookTCVarSpread       = "spread"
 )
 
 // loadHookTC returns the embedded CollectionSpec for hookTC.
@@ -120,6 +121,7 @@ type hookTCVariableSpecs struct {
 	ServerLow  *ebpf.VariableSpec `ebpf:"server_low"`
 	ShrinkL3   *ebpf.VariableSpec `ebpf:"shrink_l3"`
 	Slots      *ebpf.VariableSpec `ebpf:"slots"`
+	Spread     *ebpf.VariableSpec `ebpf:"spread"`
 }
 
 // hookTCObjects contains all objects after they have been loaded into the kernel.
@@ -180,6 +182,7 @@ type hookTCVariables struct {
 	ServerLow  *ebpf.Variable `ebpf:"server_low"`
 	ShrinkL3   *ebpf.Variable `ebpf:"shrink_l3"`
 	Slots      *ebpf.Variable `ebpf:"slots"`
+	Spread     *ebpf.Variable `ebpf:"spread"`
 }
 
 // hookTCPrograms contains all programs after they have been loaded into the kernel.

@@ -81,7 +81,7 @@ func (b *batch) add(t *datapath.Tunnel) {
 		b.errs = append(b.errs, err)
 		return
 	}
-	s.slot, _ = d.layout.slot(t.ID)
+	s.slot, _ = d.table.layout.slot(t.ID)
 	word, bit := &b.staged[s.slot/64], uint64(1)<<(s.slot%64)
 	if *word&bit != 0 { // twice in one call: one after the other
 		b.apply()
@@ -131,7 +131,7 @@ func (d *Driver) checkForeign(s setting) error {
 // once.
 func (d *Driver) changes(s *setting, r record) bool {
 	before := r.identity()
-	s.goesOn = atomic.LoadUint64(&r.in.session) == s.tunnel.Session
+	s.goesOn = r.session() == s.tunnel.Session
 	same := s.goesOn && before.key == s.words.key && before.local == s.words.local
 	if same && s.words.key&hasForeign != 0 {
 		same = d.ends[s.tunnel.ID] == endsOf(d.config.ForeignOf(*s.tunnel))
@@ -145,7 +145,7 @@ func (d *Driver) changes(s *setting, r record) bool {
 
 // identify gives the words of a tunnel under the Config in force.
 func (d *Driver) identify(t *datapath.Tunnel) identity {
-	endpoint, prefix := d.layout.addresses(t.ID)
+	endpoint, prefix := d.table.layout.addresses(t.ID)
 	has := uint64(0)
 	if t.Endpoint == endpoint {
 		has |= hasEndpoint
@@ -159,7 +159,7 @@ func (d *Driver) identify(t *datapath.Tunnel) identity {
 	default:
 		has |= hasForeign
 	}
-	return identify(*t, effectiveMTU(d.config, d.outerMTU, *t), has)
+	return identify(*t, d.table.layout.local(t), effectiveMTU(d.config, d.outerMTU, *t), has)
 }
 
 // install puts a tunnel whose record is out of force into force.
@@ -167,7 +167,7 @@ func (d *Driver) install(s setting, now uint64) error {
 	r := d.table.record(s.slot)
 	seen, counters := now, datapath.Counters{}
 	if s.goesOn {
-		seen, counters = atomic.LoadUint64(&r.in.seen), r.counters()
+		seen, counters = r.seen(), r.counters()
 	}
 	if err := d.setForeign(s); err != nil {
 		d.table.mark(s.slot, false)
@@ -221,7 +221,7 @@ func (d *Driver) startDelete(id uint32) (slot uint32, gone chan struct{}, err er
 	if err := d.usable(); err != nil {
 		return 0, nil, err
 	}
-	slot, ok := d.layout.slot(id)
+	slot, ok := d.table.layout.slot(id)
 	if !ok || !d.table.record(slot).inForce() {
 		return 0, nil, fmt.Errorf("tunnel %d: %w", id, datapath.ErrNotFound)
 	}
@@ -273,18 +273,17 @@ func (d *Driver) read(chunk *[]datapath.State, next *uint32) (more bool, err err
 		}
 		*next = slot + 1
 		r := d.table.record(slot)
-		seen := atomic.LoadUint64(&r.in.seen)
 		*chunk = append(*chunk, datapath.State{
-			Tunnel: d.tunnel(d.layout, slot), Counters: r.counters(), LastSeen: wall.Add(-time.Duration(clock - seen)),
+			Tunnel: d.tunnel(slot), Counters: r.counters(), LastSeen: wall.Add(-time.Duration(clock - r.seen())),
 		})
 	}
 	return false, nil
 }
 
 // tunnel reads a whole tunnel.
-func (d *Driver) tunnel(l layout, slot uint32) datapath.Tunnel {
-	r := d.table.record(slot)
-	t := r.tunnel(l.id(slot))
+func (d *Driver) tunnel(slot uint32) datapath.Tunnel {
+	l, r := d.table.layout, d.table.record(slot)
+	t := r.tunnel(l.id(slot), l.locals)
 	key := atomic.LoadUint64(&r.in.key)
 	endpoint, prefix := l.addresses(t.ID)
 	if key&hasEndpoint != 0 {

@@ -39,6 +39,7 @@ const (
 	hookXDPVarServerLow  = "server_low"
 	hookXDPVarShrinkL3   = "shrink_l3"
 	hookXDPVarSlots      = "slots"
+	hookXDPVarSpread     = "spread"
 )
 
 // loadHookXDP returns the embedded CollectionSpec for hookXDP.
@@ -118,6 +119,7 @@ type hookXDPVariableSpecs struct {
 	ServerLow  *ebpf.VariableSpec `ebpf:"server_low"`
 	ShrinkL3   *ebpf.VariableSpec `ebpf:"shrink_l3"`
 	Slots      *ebpf.VariableSpec `ebpf:"slots"`
+	Spread     *ebpf.VariableSpec `ebpf:"spread"`
 }
 
 // hookXDPObjects contains all objects after they have been loaded into the kernel.
@@ -178,6 +180,7 @@ type hookXDPVariables struct {
 	ServerLow  *ebpf.Variable `ebpf:"server_low"`
 	ShrinkL3   *ebpf.Variable `ebpf:"shrink_l3"`
 	Slots      *ebpf.Variable `ebpf:"slots"`
+	Spread     *ebpf.Variable `ebpf:"spread"`
 }
 
 // hookXDPPrograms contains all programs after they have been loaded into the kernel.

@@ -13,6 +13,7 @@ struct packet {
 	struct outbound *out;
 	__u64 key;    /* remote address, port and protocol of the outer header */
 	__u32 slot;   /* MISS if not known */
+	__u32 local;  /* index in locals of our tunnel end */
 	__u32 length; /* of the inner packet */
 	__u32 room;   /* of the outer headers */
 	__u32 spare;  /* octets behind the inner packet */
@@ -68,12 +69,13 @@ inline_always void count_drop(__u32 reason, const struct packet *p, const struct
 
 inline_always struct inbound *get_inbound(__u32 slot)
 {
+	slot <<= spread;
 	return bpf_map_lookup_elem(&tunnels, &slot);
 }
 
 inline_always struct outbound *get_outbound(__u32 slot)
 {
-	slot += slots;
+	slot = (slots + slot) << spread;
 	return bpf_map_lookup_elem(&tunnels, &slot);
 }
 
@@ -142,16 +144,17 @@ inline_always bool is_server(const struct in6_addr *a)
 	return low_of(a) == server_low && high_of(a) == server_high;
 }
 
-inline_always bool is_local(__be32 address, __be16 port, bool udp)
+/* The index of a tunnel end of ours, MISS if it is none. Without UDP it is the first with the address. */
+inline_always __u32 find_local(__be32 address, __be16 port, bool udp)
 {
 #pragma unroll
 	for (__u32 i = 0; i < MAX_LOCAL; i++) {
 		if (i >= local_count)
 			break;
 		if (address == locals[i].address && (!udp || port == locals[i].port))
-			return true;
+			return i;
 	}
-	return false;
+	return MISS;
 }
 
 inline_always __u8 traffic_class(const struct ipv6hdr *ip6)
@@ -175,7 +178,10 @@ inline_always int parse(struct iphdr *ip, void *end, __u32 available, struct pac
 	total = bpf_ntohs(ip->tot_len);
 	p->key = ip->saddr | (__u64)ip->protocol << 48;
 	if (ip->protocol == IPPROTO_UDP) {
-		if ((void *)(udp + 1) > end || !is_local(ip->daddr, udp->dest, true))
+		if ((void *)(udp + 1) > end)
+			return PASS;
+		p->local = find_local(ip->daddr, udp->dest, true);
+		if (p->local == MISS)
 			return PASS;
 		p->key |= (__u64)udp->source << 32;
 		p->room = sizeof(*ip) + sizeof(*udp);
@@ -186,7 +192,8 @@ inline_always int parse(struct iphdr *ip, void *end, __u32 available, struct pac
 		if (*(__u8 *)p->inner >> 4 == 0xf)
 			return PASS; /* TSP (RFC 5572 section 5.2) */
 	} else if (ip->protocol == IPPROTO_IPV6) {
-		if (!is_local(ip->daddr, 0, false))
+		p->local = find_local(ip->daddr, 0, false);
+		if (p->local == MISS)
 			return PASS;
 		p->room = sizeof(*ip);
 		p->inner = (void *)(ip + 1);
@@ -225,9 +232,7 @@ inline_always int merge_ecn(const struct iphdr *ip, struct packet *p)
  */
 inline_always int admit(struct iphdr *ip, void *end, __u32 available, struct packet *p)
 {
-	struct udphdr *udp = (void *)(ip + 1);
 	struct inbound *in;
-	__be16 port = 0;
 	__u8 needs = 0;
 	int verdict;
 	__u64 key;
@@ -235,8 +240,6 @@ inline_always int admit(struct iphdr *ip, void *end, __u32 available, struct pac
 	verdict = parse(ip, end, available, p);
 	if (verdict != ADMIT)
 		return verdict;
-	if (p->room != sizeof(*ip))
-		port = udp->dest;
 	p->slot = find(&p->inner->saddr, &needs);
 	if (p->slot == MISS)
 		return is_link_local(&p->inner->saddr) || !(high_of(&p->inner->saddr) | low_of(&p->inner->saddr)) ?
@@ -249,7 +252,7 @@ inline_always int admit(struct iphdr *ip, void *end, __u32 available, struct pac
 		return NO_TUNNEL;
 	if (!(KEY_FLAGS(key) & needs))
 		return INNER_SOURCE;
-	if (KEY_REMOTE(key) != p->key || in->local != ip->daddr || in->port != port)
+	if (KEY_REMOTE(key) != p->key || in->local != p->local)
 		return KEY_PROTOCOL(key) == ip->protocol ? OUTER_SOURCE : ENCAPSULATION;
 	p->in = in;
 	if (is_martian(&p->inner->daddr))
@@ -265,7 +268,7 @@ inline_always void count_rx(const struct packet *p, __u32 packets, __u32 bytes, 
 {
 	__sync_fetch_and_add(&p->in->packets, packets);
 	__sync_fetch_and_add(&p->in->bytes, bytes);
-	p->in->seen = now;
+	p->in->seen = now >> SEEN_UNIT;
 }
 
 inline_always void write_ecn(struct ipv6hdr *ip6, __u8 ecn)
@@ -317,6 +320,11 @@ inline_always __u8 outer_tos(__u8 class)
 	return pipe ? class & 3 : class;
 }
 
+inline_always const volatile struct local *local_of(const struct outbound *out)
+{
+	return &locals[out->local % MAX_LOCAL];
+}
+
 /* Writes p->room octets of outer headers; false: they do not fit before end. */
 inline_always bool write_outer(struct iphdr *ip, void *end, const struct packet *p, __u8 tos, __be16 id)
 {
@@ -332,14 +340,14 @@ inline_always bool write_outer(struct iphdr *ip, void *end, const struct packet 
 	ip->frag_off = 0;
 	ip->ttl = HOP_LIMIT;
 	ip->protocol = KEY_PROTOCOL(p->key);
-	ip->saddr = p->out->local;
+	ip->saddr = local_of(p->out)->address;
 	ip->daddr = (__u32)p->key;
 	ip->check = ~fold((__u32)p->out->checksum + bpf_htons(total) + id + bpf_htons(tos));
 	if (p->room == sizeof(*ip))
 		return true;
 	if ((void *)(udp + 1) > end)
 		return false;
-	udp->source = p->out->port;
+	udp->source = local_of(p->out)->port;
 	udp->dest = p->key >> 32;
 	udp->len = bpf_htons(p->length + sizeof(*udp));
 	udp->check = 0; /* none (RFC 768); the inner packet has its own */

@@ -54,42 +54,37 @@ enum {
 };
 
 /*
- * A tunnel is two cache lines: one that decapsulation reads and writes, one for encapsulation, so that the CPUs of the two
- * directions do not take it from each other. In the map all lines of one direction stand together, then those of the other:
- * traffic of a million tunnels in one direction touches half the pages.
+ * A tunnel is two records: one that decapsulation reads and writes, one for encapsulation, so that the CPUs of the two
+ * directions do not take a cache line from each other. In the map all records of one direction stand together, then those of
+ * the other. A record is half a line: of a million tunnels few are in a cache, and twice as many are if they are small.
+ * Where all fit, each gets a line of its own (spread).
  *
  * A key is remote address, port, protocol and HAS_ flags in one word, 0 while the tunnel is not in force: it is stored last,
  * and first when the tunnel ends.
  */
 struct inbound {
 	__u64 key;
-	__be32 local;
-	__be16 port; /* local; 0 without UDP */
-	__u16 reserved1;
 	__u64 packets, bytes;
-	__u64 seen; /* CLOCK_MONOTONIC_COARSE, ns */
-	__u64 session;
-	__u64 reserved2[2];
+	__u32 seen;  /* CLOCK_MONOTONIC_COARSE, in SEEN_UNIT */
+	__u32 local; /* index in locals */
 };
+
+#define SEEN_UNIT 26 /* 2^26 ns: 67 ms */
 
 struct outbound {
 	__u64 key;
-	__be32 local;
-	__be16 port;
-	__u16 mtu;      /* in force */
-	__u16 checksum; /* folded sum of the outer IPv4 header without DSCP, length and identification */
-	__u16 asked;    /* the MTU that was asked for, 0: the default */
-	__u32 reserved1;
 	__u64 packets, bytes;
-	__u64 reserved2[3];
+	__u16 mtu;
+	__u16 checksum; /* folded sum of the outer IPv4 header without DSCP, length and identification */
+	__u32 local;
 };
 
-union line {
+union record {
 	struct inbound in;
 	struct outbound out;
 };
 
-_Static_assert(sizeof(union line) == 64, "a direction of a tunnel is a cache line");
+_Static_assert(sizeof(union record) == 32, "two records are a cache line");
 
 #define KEY_PROTOCOL(key) ((__u8)((key) >> 48))
 #define KEY_FLAGS(key) ((__u8)((key) >> 56))
@@ -100,7 +95,7 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, union line);
+	__type(value, union record);
 } tunnels SEC(".maps");
 
 /* Addresses and prefixes outside the pools, to the id of the tunnel. */
@@ -209,7 +204,8 @@ struct local {
 volatile const struct pool pools[MAX_POOLS];
 volatile const struct local locals[MAX_LOCAL];
 volatile const __u32 pool_count, local_count;
-volatile const __u32 slots; /* of all pools; the outbound lines begin behind as many inbound ones */
+volatile const __u32 slots;  /* of all pools; the outbound records begin behind as many inbound ones */
+volatile const __u32 spread; /* log2 of the distance between two records */
 volatile const __u64 server_high, server_low; /* network order */
 volatile const __u32 device;                  /* ifindex of the virtual device */
 volatile const __u32 device_mtu;
