@@ -85,7 +85,7 @@ func (b *brokerRun) open(ctx context.Context) (err error) {
 		return errors.Join(err, b.datapath.Close())
 	}
 	b.broker, err = provision.New(
-		provision.Config{Node: "bench", Server: tunnelServer, Pools: pools, LostAfter: patience},
+		provision.Config{Node: "bench", Server: tunnelServer, Pools: pools, LostAfter: patience, MaxSessions: 2 * b.sessions},
 		provision.Deps{Store: b.store, Datapath: b.datapath, Logger: zerolog.Nop()})
 	if err == nil {
 		err = b.broker.Recover(ctx)
