@@ -278,6 +278,12 @@ func reconfigured(t *testing.T, e *Env) {
 			t.Fatalf("%s: %v", name, err)
 		}
 	}
+	f.flowing(t)
+	impossible := e.Config
+	impossible.Uplinks = append(slices.Clone(impossible.Uplinks), "dpnone")
+	if err := e.dp.Configure(context.Background(), impossible); err == nil {
+		t.Error("an uplink that is not there is taken")
+	}
 	change("a pool grows", func(c *datapath.Config) {
 		c.Pools = slices.Clone(c.Pools)
 		c.Pools[0].Size += 1000

@@ -44,6 +44,7 @@ func Run(t *testing.T, topology Topology, open Open) {
 		{"odd", odd},
 		{"garbage", garbage},
 		{"foreign", foreign},
+		{"bulk", bulk},
 		{"NAT", nat},
 		{"exact", exact},
 		{"deleted", deleted},

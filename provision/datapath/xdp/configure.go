@@ -128,7 +128,7 @@ func (c *change) attach() error {
 	d.state.setPorts(d.places)
 	a := &attacher{host: d.host, root: c.config.PinPath, tcx: !d.quirks.old && haveTCX()}
 	k := constantsOf(c.config, c.layout, d.device.index, d.options, !d.quirks.old && haveShrinkL3())
-	load := &loader{constants: k, maps: c.programMaps(), attach: a}
+	load := &loader{constants: k, maps: c.programMaps(), attach: a, log: d.log}
 	if err := load.tc(hook{tcEgress, d.device.index}, hookTCProgDdtbDevice, role{canSend: portEthernet}); err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ type Driver struct {
 
 	mu       sync.Mutex
 	closed   bool
+	running  bool // a Config is in force
 	config   datapath.Config
 	maps     *maps
 	table    *table // nil before the first Configure
@@ -87,7 +88,7 @@ func New(options Options) (*Driver, error) {
 }
 
 // Configure implements datapath.Datapath. Programs are loaded anew and replace those in force one by one; the tunnels that
-// a changed Config still has room for go on without a gap.
+// a changed Config still has room for go on without a gap. After an error the Config that was in force before is again.
 func (d *Driver) Configure(ctx context.Context, config datapath.Config) error {
 	layout, err := validate(config, spreadOf(config.Pools, runtime.NumCPU())^d.quirks.spread)
 	if err != nil {
@@ -105,12 +106,25 @@ func (d *Driver) Configure(ctx context.Context, config datapath.Config) error {
 		d.watch.stop()
 		d.watch = nil
 	}
-	c := &change{driver: d, config: config, layout: layout}
+	before, running := d.config, d.running
+	if err = d.apply(config, layout); err != nil && running {
+		err = errors.Join(err, d.apply(before, d.table.layout))
+	}
+	return err
+}
+
+// apply puts a Config in force.
+func (d *Driver) apply(config datapath.Config, l layout) error {
+	c := &change{driver: d, config: config, layout: l}
 	if err := c.run(); err != nil {
 		return fmt.Errorf("configure the datapath: %w", err)
 	}
-	d.watch, err = d.startWatch()
-	return err
+	watch, err := d.startWatch()
+	if err != nil {
+		return err
+	}
+	d.watch, d.running = watch, true
+	return nil
 }
 
 // validate checks what this driver needs beyond datapath.Config.Validate.

@@ -23,6 +23,7 @@ type iface struct {
 	decap    bool   // an uplink
 	encap    bool   // a core interface
 	mode     Mode   // Native, Generic or TC, once decided
+	gone     bool   // was not there when last looked for
 }
 
 // findInterfaces looks up the interfaces of a Config, uplinks first.

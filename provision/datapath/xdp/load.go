@@ -8,6 +8,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"github.com/rs/zerolog"
 )
 
 // loader loads programs and attaches them.
@@ -15,6 +16,7 @@ type loader struct {
 	constants constants
 	maps      map[string]*ebpf.Map
 	attach    *attacher
+	log       zerolog.Logger
 	hooks     []hook // done
 }
 
@@ -76,6 +78,7 @@ func (l *loader) put(h hook, p *ebpf.Program) error {
 		return err
 	}
 	l.hooks = append(l.hooks, h)
+	l.log.Debug().Str("hook", h.pin()).Str("show", "bpftool net show").Msg("program attached")
 	return nil
 }
 

@@ -30,6 +30,8 @@ type watcher struct {
 	state  *state
 	places map[*iface]uint32
 	fixed  bool
+	warm   bool   // packets pass the neighbour table by
+	pins   string // where the maps are
 	log    zerolog.Logger
 
 	events *os.File // a netlink socket
@@ -45,8 +47,8 @@ type watcher struct {
 // startWatch makes the first round before it returns, so that what can be known is known.
 func (d *Driver) startWatch() (*watcher, error) {
 	w := &watcher{
-		host: d.host, grace: d.grace, state: d.state, places: map[*iface]uint32{}, log: d.log,
-		fixed: d.options.NextHop == Fixed, kick: make(chan struct{}, 1), done: make(chan struct{}),
+		host: d.host, grace: d.grace, state: d.state, places: map[*iface]uint32{}, pins: d.maps.dir, log: d.log,
+		fixed: d.options.NextHop == Fixed, warm: d.options.NextHop != Stack, kick: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	for i, port := range d.places {
 		mine := *i
@@ -133,7 +135,11 @@ func (w *watcher) beat() {
 		return
 	}
 	for i := range w.places {
-		if err := errors.Join(i.askFeatures(w.host), keepWarm(w.host, i)); err != nil {
+		err := i.askFeatures(w.host)
+		if w.warm {
+			err = errors.Join(err, keepWarm(w.host, i))
+		}
+		if err != nil {
 			w.log.Debug().Err(err).Str("interface", i.name).Msg("interface cannot be asked")
 		}
 	}
@@ -143,15 +149,7 @@ func (w *watcher) beat() {
 // look reads everything anew.
 func (w *watcher) look() {
 	for i := range w.places {
-		now, err := w.host.inspect(i.name)
-		switch {
-		case err != nil:
-			w.log.Warn().Err(err).Msg("interface cannot be read")
-		case now.index != i.index:
-			w.log.Warn().Str("interface", i.name).Msg("interface was replaced by another of that name; reload the configuration to attach to it")
-		default:
-			i.mac, i.mtu = now.mac, now.mtu
-		}
+		w.inspect(i)
 	}
 	w.state.setPorts(w.places)
 	if !w.fixed {
@@ -164,6 +162,19 @@ func (w *watcher) look() {
 	if err := w.enforce(core, uplink); err != nil {
 		w.log.Error().Err(err).Msg("next hop cannot be changed")
 	}
+}
+
+// inspect reads an interface anew. It says once that one is gone.
+func (w *watcher) inspect(i *iface) {
+	now, err := w.host.inspect(i.name)
+	if err == nil && now.index == i.index {
+		i.mac, i.mtu, i.gone = now.mac, now.mtu, false
+		return
+	}
+	if !i.gone {
+		w.log.Warn().Err(err).Str("interface", i.name).Msg("interface is gone or replaced; reload the configuration to attach to it when it is there")
+	}
+	i.gone = true
 }
 
 // enforce puts ways in force that are not yet.
@@ -198,7 +209,7 @@ func (w *watcher) tell(n int, side string, found way, err error) {
 		w.log.Info().Str("side", side).Err(err).Msg("no fixed next hop, each packet is looked up")
 		return
 	}
-	w.log.Info().Str("side", side).Str("nexthop", text).Msg("next hop fixed")
+	w.log.Info().Str("side", side).Str("nexthop", text).Str("show", "bpftool map dump pinned "+w.pins+"/"+mapState).Msg("next hop fixed")
 }
 
 // inForce is the next hop with the end of its trust, nil if there is none.

@@ -6,6 +6,7 @@
  * to the stack as if it had come in through the device. Without XDP it does all that XDP would have done.
  */
 #include <linux/pkt_cls.h>
+#include "check.h"
 #include "route.h"
 
 char LICENSE[] SEC("license") = "GPL";

@@ -3,6 +3,7 @@
  * XDP on uplinks and core interfaces: the short way. It forwards, answers keepalives and drops what is forged; everything
  * else it leaves as it came, for the stack and the tc programs.
  */
+#include "check.h"
 #include "route.h"
 
 char LICENSE[] SEC("license") = "GPL";
