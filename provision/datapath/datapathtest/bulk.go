@@ -35,7 +35,7 @@ func (e *Env) coalesce(t *testing.T, device string, on bool) {
 	e.server.do(func() {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		must(t, err)
-		defer unix.Close(fd)
+		defer func() { _ = unix.Close(fd) }()
 		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
 			t.Fatalf("%s: GRO: %v", device, errno)
 		}
