@@ -37,6 +37,7 @@ func newSite(t *testing.T) *site {
 	s.config.Device, s.config.Uplinks, s.config.Cores = "dptun", []string{"dpup"}, []string{"dpcore"}
 	for _, name := range []string{"dpup", "dpcore"} {
 		check(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, MTU: 1500}, PeerName: name + "x"}))
+		s.sysctl("ipv6/conf/"+name+"x/disable_ipv6", "1") // the far end is no host of this namespace's
 		for _, end := range []string{name, name + "x"} {
 			check(t, netlink.LinkSetUp(s.link(end)))
 		}

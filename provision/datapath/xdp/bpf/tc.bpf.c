@@ -35,12 +35,7 @@ inline_always void pull(struct __sk_buff *skb, __u32 octets)
 		bpf_skb_pull_data(skb, octets);
 }
 
-/* How many packets an skb is, and the octets of IP and TCP header each of them will have. */
-inline_always __u32 segments_of(const struct __sk_buff *skb)
-{
-	return skb->gso_segs ?: 1;
-}
-
+/* The octets of IP and transport header that each packet of an skb will have. */
 inline_always __u32 header_of(const struct ipv6hdr *ip6, void *end)
 {
 	const __u8 *tcp = (void *)(ip6 + 1);
@@ -50,16 +45,26 @@ inline_always __u32 header_of(const struct ipv6hdr *ip6, void *end)
 	return sizeof(*ip6) + sizeof(struct udphdr);
 }
 
+/* How many packets an skb will be; gso_segs is not always there. */
+inline_always __u32 segments_of(const struct __sk_buff *skb, const struct ipv6hdr *ip6, void *end)
+{
+	__u32 header = header_of(ip6, end), length = length_of(ip6);
+
+	if (!skb->gso_size || length <= header)
+		return 1;
+	return (length - header + skb->gso_size - 1) / skb->gso_size;
+}
+
 /* The largest packet of an skb. */
 inline_always __u32 segment_of(const struct __sk_buff *skb, const struct ipv6hdr *ip6, void *end)
 {
 	return skb->gso_size ? skb->gso_size + header_of(ip6, end) : length_of(ip6);
 }
 
-/* Inner octets of all packets of an skb. */
-inline_always __u32 octets_of(const struct __sk_buff *skb, const struct ipv6hdr *ip6, void *end)
+/* The octets they will have together. */
+inline_always __u32 octets_of(__u32 segments, const struct ipv6hdr *ip6, void *end)
 {
-	return length_of(ip6) + (segments_of(skb) - 1) * header_of(ip6, end);
+	return length_of(ip6) + (segments - 1) * header_of(ip6, end);
 }
 
 inline_always int refuse(struct __sk_buff *skb, int verdict, const struct packet *p, const struct ipv6hdr *ip6)
@@ -94,6 +99,7 @@ inline_always int from_client(struct __sk_buff *skb)
 {
 	struct packet p = { .slot = MISS };
 	struct hop hop;
+	__u32 segments;
 	bool forward;
 	int verdict;
 	__u64 now;
@@ -104,11 +110,12 @@ inline_always int from_client(struct __sk_buff *skb)
 		return NEXT;
 	if (verdict != ADMIT)
 		return refuse(skb, verdict, &p, p.inner);
-	if (skb->gso_segs > 1 && p.room != sizeof(struct iphdr))
+	if (skb->gso_size && p.room != sizeof(struct iphdr))
 		return NEXT; /* several datagrams in one: the socket gets them one by one */
 	now = bpf_ktime_get_coarse_ns();
 	forward = may_forward(&p) && route_inner(skb, p.inner, segment_of(skb, p.inner, end_of(skb)), now, &hop);
-	count_rx(&p, segments_of(skb), octets_of(skb, p.inner, end_of(skb)), now);
+	segments = segments_of(skb, p.inner, end_of(skb));
+	count_rx(&p, segments, octets_of(segments, p.inner, end_of(skb)), now);
 	write_ecn(p.inner, p.ecn);
 	if (forward)
 		p.inner->hop_limit--;
@@ -156,8 +163,8 @@ inline_always int to_client(struct __sk_buff *skb)
 	if (way == UNROUTED)
 		return NEXT;
 	ip6->hop_limit--;
-	segments = segments_of(skb);
-	octets = octets_of(skb, ip6, end_of(skb));
+	segments = segments_of(skb, ip6, end_of(skb));
+	octets = octets_of(segments, ip6, end_of(skb));
 	if (skb->len > ETH_HLEN + p.length && bpf_skb_change_tail(skb, ETH_HLEN + p.length, 0))
 		return refuse(skb, FAILED, &p, 0);
 	if (add_outer(skb, &p, ETH_HLEN, tos))
@@ -255,8 +262,8 @@ int ddtb_device(struct __sk_buff *skb)
 	way = route_outer(skb, &p, tos, 0, &hop);
 	if (way == UNROUTED)
 		return refuse(skb, NO_ROUTE, &p, ip6);
-	segments = segments_of(skb);
-	octets = octets_of(skb, ip6, end_of(skb));
+	segments = segments_of(skb, ip6, end_of(skb));
+	octets = octets_of(segments, ip6, end_of(skb));
 	if (add_outer(skb, &p, 0, tos) || bpf_skb_change_head(skb, ETH_HLEN, 0))
 		return refuse(skb, FAILED, &p, 0);
 	count_tx(&p, segments, octets);
