@@ -85,6 +85,9 @@ func (h *Host) Run(ctx context.Context, name string, args ...string) (string, er
 	return process.Output(), err
 }
 
+// ID is the number of the process.
+func (p *Process) ID() int { return p.cmd.Process.Pid }
+
 // Output is what the process said so far.
 func (p *Process) Output() string {
 	text, _ := p.output.read()

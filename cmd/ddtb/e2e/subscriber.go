@@ -20,16 +20,22 @@ type Subscriber struct {
 	Process *Process
 }
 
-// Subscribe writes a tspc.toml for the host and starts the real tspc with it, as user with password; lines are further
-// ones of that file. It does not wait for the tunnel.
-func (i *ISP) Subscribe(host *Host, user, password, lines string) (*Subscriber, error) {
-	text := fmt.Sprintf("server = [%q]\nuser = %q\npassword = %q\nrun_dir = %q\n%s\n",
+// ClientFile is the tspc.toml of a host.
+func (i *ISP) ClientFile(host *Host) string { return filepath.Join(i.Dir, host.Name+".toml") }
+
+// Configure writes ClientFile: user, password, and further lines.
+func (i *ISP) Configure(host *Host, user, password, lines string) error {
+	text := fmt.Sprintf("server = [%q]\nuser = %q\npassword = %q\nrun_dir = %q\n%s",
 		ServerIPv4, user, password, filepath.Join(i.Dir, host.Name), lines)
-	file := filepath.Join(i.Dir, host.Name+".toml")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	return os.WriteFile(i.ClientFile(host), []byte(text), 0o600)
+}
+
+// Subscribe configures a host and starts the real tspc on it. It does not wait for the tunnel.
+func (i *ISP) Subscribe(host *Host, user, password, lines string) (*Subscriber, error) {
+	if err := i.Configure(host, user, password, lines); err != nil {
 		return nil, err
 	}
-	process, err := host.Start(i.Program("tspc"), "-c", file)
+	process, err := host.Start(i.Program("tspc"), "-c", i.ClientFile(host))
 	if err != nil {
 		return nil, err
 	}

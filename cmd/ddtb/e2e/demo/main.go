@@ -69,6 +69,10 @@ func play(ctx context.Context, bin string) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if daemon := isp.Daemon(); err != nil && daemon != nil {
+		stage.say("\nThe daemon's log:\n")
+		stage.print(daemon.Output())
+	}
 	internet.Close()
 	return errors.Join(err, gone(internet))
 }

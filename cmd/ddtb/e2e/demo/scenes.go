@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"time"
 
 	"ddtb/cmd/ddtb/e2e"
@@ -63,13 +62,10 @@ The Internet in the middle carries IPv4 only; "beyond" is some host of the IPv6 
 }
 
 func (s *stage) server() error {
-	text, err := os.ReadFile(s.isp.ConfigFile())
-	if err != nil {
+	s.say("The operator writes a configuration (`ddtb reference` explains every key), checks it and starts the daemon.\n")
+	if err := s.file(s.isp.Server, s.isp.ConfigFile()); err != nil {
 		return err
 	}
-	s.say("The operator writes a configuration (contrib and reference.toml explain every key), checks it and starts the daemon.\n")
-	s.prompt(s.isp.Server, "cat", s.isp.ConfigFile())
-	s.print(string(text))
 	if err := s.run(s.isp.Server, s.isp.Program("ddtb"), "check", "-c", s.isp.ConfigFile()); err != nil {
 		return err
 	}
@@ -112,11 +108,14 @@ func (s *stage) alice() error {
 
 // subscribe starts a client and shows what it says.
 func (s *stage) subscribe(host *e2e.Host, user, lines string) (*e2e.Subscriber, address, error) {
-	s.prompt(host, "tspc", "-s", e2e.ServerIPv4.String(), "-u", user, "&")
 	client, err := s.isp.Subscribe(host, user, password, lines)
 	if err != nil {
 		return nil, address{}, err
 	}
+	if err := s.file(host, s.isp.ClientFile(host)); err != nil {
+		return nil, address{}, err
+	}
+	s.prompt(host, "tspc", "-c", s.isp.ClientFile(host), "&")
 	got, err := client.Up()
 	s.print(client.Process.Output())
 	return client, got, err
@@ -187,15 +186,17 @@ func (s *stage) bob() error {
 
 func (s *stage) mallory() error {
 	s.say("Somebody on the router tries Bob's account.\n")
-	s.prompt(s.isp.Router, "tspc", "-s", e2e.ServerIPv4.String(), "-u", "bob", "--once")
-	client, err := s.isp.Subscribe(s.isp.Router, "bob", "a guess", "")
-	if err != nil {
+	file := s.isp.ClientFile(s.isp.Router)
+	if err := s.isp.Configure(s.isp.Router, "bob", "a guess", ""); err != nil {
 		return err
 	}
-	_, err = client.Process.Says(`user or password refused.*\n`, 20*time.Second)
-	client.Process.Kill()
-	s.print(client.Process.Output())
-	return err
+	if err := s.run(s.isp.Router, s.isp.Program("tspc"), "-c", file, "--once"); err == nil {
+		return errors.New("a wrong password was good enough")
+	}
+	if addresses, err := s.isp.Router.Addresses(e2e.Device); err == nil && len(addresses) > 0 {
+		return fmt.Errorf("the router has addresses %v", addresses)
+	}
+	return nil
 }
 
 func (s *stage) operator() error {
@@ -228,7 +229,7 @@ func (s *stage) restart() error {
 	if err != nil {
 		return err
 	}
-	s.prompt(s.isp.Server, "systemctl", "stop", "ddtb")
+	s.stop(s.isp.Server, s.isp.Daemon())
 	if err := s.isp.Stop(); err != nil {
 		return err
 	}
@@ -239,7 +240,7 @@ func (s *stage) restart() error {
 		return fmt.Errorf("without the daemon: %w", err)
 	}
 	s.say("... 500 packets later it starts again, finds the tunnels in the kernel and goes on ...\n")
-	s.prompt(s.isp.Server, "systemctl", "start", "ddtb")
+	s.prompt(s.isp.Server, "ddtb", "-c", s.isp.ConfigFile(), "&")
 	if err := s.isp.Start(); err != nil {
 		return err
 	}
@@ -267,7 +268,7 @@ func (s *stage) count(who string, flow *e2e.Flow) error {
 func (s *stage) end() error {
 	s.say("The clients log out and take their interfaces with them.\n")
 	for _, client := range []*e2e.Subscriber{s.natted, s.open} {
-		s.prompt(client.Host, "systemctl", "stop", "tspc")
+		s.stop(client.Host, client.Process)
 		if err := client.Stop(); err != nil {
 			return err
 		}
@@ -283,7 +284,7 @@ func (s *stage) end() error {
 		return err
 	}
 	s.say("Their leases rest: who comes back gets the same address and prefix. Now the daemon ends.\n")
-	s.prompt(s.isp.Server, "systemctl", "stop", "ddtb")
+	s.stop(s.isp.Server, s.isp.Daemon())
 	if err := s.isp.Stop(); err != nil {
 		return err
 	}

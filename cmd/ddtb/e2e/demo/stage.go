@@ -6,7 +6,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"ddtb/cmd/ddtb/e2e"
@@ -50,13 +52,25 @@ func (s *stage) ctl(args ...string) error {
 	return err
 }
 
+// file shows a file of a host.
+func (s *stage) file(host *e2e.Host, name string) error {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	s.prompt(host, "cat", name)
+	s.print(string(text))
+	return nil
+}
+
+// stop shows how a process is told to end.
+func (s *stage) stop(host *e2e.Host, process *e2e.Process) {
+	s.prompt(host, "kill", strconv.Itoa(process.ID()))
+}
+
 // prompt shows a command with its host, the way a shell of that host would.
 func (s *stage) prompt(host *e2e.Host, name string, args ...string) {
-	words := append([]string{filepath.Base(name)}, args...)
-	for i, word := range words {
-		words[i] = strings.Replace(word, s.isp.Dir, "/tmp", 1)
-	}
-	fmt.Fprintf(s.out, "  %s# %s\n", host.Name, strings.Join(words, " "))
+	fmt.Fprintf(s.out, "  %s# %s\n", host.Name, strings.Join(append([]string{filepath.Base(name)}, args...), " "))
 }
 
 // print shows a program's output.
