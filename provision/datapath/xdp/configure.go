@@ -5,7 +5,6 @@ package xdp
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 
@@ -208,7 +207,7 @@ func (c *change) refit() error {
 		}
 		r := d.table.record(slot)
 		now := r.identity()
-		if wanted := identify(t, now.local, effectiveMTU(c.config, d.outerMTU, t), now.key&hasMask); wanted != now {
+		if wanted := identify(t, c.layout.local(&t), d.state.mtu(effectiveMTU(c.config, d.outerMTU, t)), now.key&hasMask); wanted != now {
 			r.setMTU(wanted)
 		}
 	}
@@ -250,8 +249,8 @@ func (c *change) startMoving() error {
 			continue
 		}
 		r := d.table.record(slot)
-		id := identify(t, c.layout.local(&t), effectiveMTU(c.config, d.outerMTU, t), atomic.LoadUint64(&r.in.key)&hasMask)
-		c.old.next.record(after).put(id, t.Session, r.seen(), datapath.Counters{})
+		id := identify(t, c.layout.local(&t), d.state.mtu(effectiveMTU(c.config, d.outerMTU, t)), r.key()&hasMask)
+		c.old.next.record(after).put(id, t.Session, r.lastSeen(now()), datapath.Counters{})
 		c.old.next.mark(after, true)
 		c.old.pairs = append(c.old.pairs, [2]uint32{slot, after})
 	}
@@ -276,7 +275,7 @@ func (c *change) finishMoving() error {
 	for _, pair := range c.old.pairs {
 		from, to := d.table.record(pair[0]), c.old.next.record(pair[1])
 		to.add(from.counters())
-		to.setSeen(max(from.seen(), to.seen()))
+		to.note(max(from.lastSeen(now()), to.lastSeen(now())))
 	}
 	old := d.table
 	d.table = c.old.next

@@ -45,7 +45,7 @@ type Driver struct {
 // quirks make tests see what other hosts would.
 type quirks struct {
 	old    bool   // as on a kernel without tcx links and without DECAP_L3_IPV6
-	spread uint32 // 1: the records lie as they would with many more or many fewer CPUs
+	spread uint32 // ownLine: the records lie as they would with many more or many fewer CPUs
 }
 
 // ends are the inner addresses of a tunnel that lie outside the pools.

@@ -46,7 +46,7 @@ func TestRootSuite(t *testing.T) {
 				}
 				d.quirks.old = test.old
 				if processes++; test.moving {
-					d.quirks.spread = processes % 2
+					d.quirks.spread = processes % 2 * ownLine
 				}
 				return d
 			})

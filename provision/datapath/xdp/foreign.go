@@ -32,7 +32,7 @@ func (d *Driver) recallForeign() error {
 	var stale []foreignKey
 	for entries := m.Iterate(); entries.Next(&key, &id); {
 		slot, ok := d.table.layout.slot(id)
-		if !ok || !d.table.record(slot).inForce() || d.table.record(slot).in.key&hasForeign == 0 {
+		if !ok || !d.table.record(slot).inForce() || d.table.record(slot).key()&hasForeign == 0 {
 			stale = append(stale, key)
 			continue
 		}

@@ -31,7 +31,7 @@ func (d *Driver) Inject(encap datapath.Encap, local, remote netip.AddrPort, pack
 		return
 	}
 	r := d.table.record(slot)
-	r.setSeen(now())
+	r.note(now())
 	r.add(datapath.Counters{RxPackets: 1, RxBytes: uint64(inner.Length)})
 }
 

@@ -43,15 +43,18 @@ func layoutOf(c datapath.Config, spread uint32) (layout, error) {
 		return layout{}, fmt.Errorf("pools of %d tunnels: each takes %d octets of kernel memory from the start, so at most %d in all (%d MiB)",
 			total, tunnelSize, maxSize, maxSize*tunnelSize>>20)
 	}
-	if spread > 1 {
+	if spread != 0 && spread != ownLine {
 		return layout{}, fmt.Errorf("records spread by 2^%d", spread)
 	}
 	l.size = uint32(total)
 	return l, nil
 }
 
-// tunnelSize is what a tunnel takes where records are dense.
-const tunnelSize = 2*inOutSize + ledgerSize
+// tunnelSize is what a tunnel takes where records are dense; ownLine is the spread that gives each half a cache line.
+const (
+	tunnelSize = 2*halfSize + ledgerSize
+	ownLine    = 2
+)
 
 // cacheOfCPU is about what a CPU keeps of records in a cache of its own.
 const cacheOfCPU = 1 << 20
@@ -64,16 +67,15 @@ func spreadOf(pools []datapath.Pool, cpus int) uint32 {
 	for _, p := range pools {
 		total += uint64(p.Size)
 	}
-	if total*2*inOutSize <= uint64(cpus)*cacheOfCPU {
-		return 1
+	if total*halfSize<<ownLine <= uint64(cpus)*cacheOfCPU {
+		return ownLine
 	}
 	return 0
 }
 
-// entries is the size of the map, in records.
+// entries is the size of the map.
 func (l layout) entries() uint32 {
-	const ledgers = inOutSize / ledgerSize // in the room of one record
-	return 2*(l.size<<l.spread) + (l.size+ledgers-1)/ledgers + configRecords
+	return 2*l.size<<l.spread + l.size*(ledgerSize/halfSize) + configEntries
 }
 
 // local is the index of a tunnel's local end; without UDP the first with its address.

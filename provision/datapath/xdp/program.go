@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/cilium/ebpf"
 
@@ -14,9 +15,9 @@ import (
 
 // localConst is struct local of bpf/tables.h.
 type localConst struct {
-	Address [4]byte
-	Port    [2]byte
-	_       uint16
+	Address  [4]byte
+	Port     [2]byte
+	Checksum [2]byte
 }
 
 // The numbers of the next hop modes in bpf/tables.h.
@@ -67,8 +68,21 @@ func constantsOf(c datapath.Config, l layout, device int, o Options, shrinkL3 bo
 	for i, local := range c.Local {
 		k.locals[i].Address = local.Addr().As4()
 		binary.BigEndian.PutUint16(k.locals[i].Port[:], local.Port())
+		binary.BigEndian.PutUint16(k.locals[i].Checksum[:], headerChecksum(local.Addr()))
 	}
 	return k
+}
+
+// headerChecksum is the folded sum of what is constant in the outer IPv4 headers from an address: version, time to live and
+// the address (RFC 1071).
+func headerChecksum(local netip.Addr) uint16 {
+	const hopLimit = 64
+	a := local.As4()
+	sum := uint32(0x4500) + hopLimit<<8 + uint32(binary.BigEndian.Uint16(a[:])) + uint32(binary.BigEndian.Uint16(a[2:]))
+	for sum>>16 != 0 {
+		sum = sum&0xffff + sum>>16
+	}
+	return uint16(sum)
 }
 
 func boolean(b bool) uint32 {

@@ -5,82 +5,78 @@ package xdp
 import (
 	"encoding/binary"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 
 	"ddtb/provision/datapath"
 )
 
-// inbound and outbound are the records of a tunnel as in bpf/tables.h. Programs on other CPUs read and count in them at any
-// time, so they are touched by atomic operations only. Little-endian, as the objects are.
-type inbound struct {
-	key     uint64 // remote address, port, protocol, has flags; 0: not in force
-	packets uint64
-	bytes   uint64
-	seen    uint32 // CLOCK_MONOTONIC_COARSE, 2^26 ns
-	local   uint32 // index among the Config's local ends
+// half is struct record of bpf/tables.h: one direction of a tunnel. Programs on other CPUs read and count in it at any time,
+// so it is touched by atomic operations only. Little-endian, as the objects are.
+type half struct {
+	key   uint64
+	count uint64
 }
 
-type outbound struct {
-	key     uint64
-	packets uint64
-	bytes   uint64
-	extra   uint64 // MTU in force, header checksum, index of the local end
-}
-
-// ledger is what the programs need not know.
+// ledger is what is seldom needed of a tunnel.
 type ledger struct {
-	session uint64
-	asked   uint32 // MTU asked for, 0: the default
-	_       uint32
+	rxPackets, rxOctets uint64 // moved here from the count, by programs
+	txPackets, txOctets uint64
+	begun, ended        uint32 // moves
+	session             uint64
+	seen                uint64 // ns, as of the last look
+	asked               uint64 // MTU asked for, 0: the default
 }
 
 // Octets of each in the map.
 const (
-	inOutSize  = 32
-	ledgerSize = 16
+	halfSize   = 16
+	ledgerSize = 4 * halfSize
 )
-
-// seenUnit is the unit of inbound.seen, as a shift.
-const seenUnit = 26
 
 // record is all of a tunnel.
 type record struct {
-	in     *inbound
-	out    *outbound
-	ledger *ledger
+	in, out *half
+	ledger  *ledger
 }
 
-// The has flags of a key: which of its addresses the tunnel holds.
+// The octet 6 of a key: which of its addresses the tunnel holds, protocol 41, the index of its local end.
 const (
-	hasEndpoint = 1 << (56 + iota)
+	hasEndpoint = 1 << (48 + iota)
 	hasPrefix
 	hasForeign
+	isSIT
 
-	hasMask = 0xff << 56
+	localShift = 52
+
+	hasMask = hasEndpoint | hasPrefix | hasForeign
+)
+
+// The octet 7 of a key: the time, or the place of the MTU.
+const (
+	lastShift = 56
+	keyMask   = 1<<lastShift - 1
+)
+
+const (
+	seenUnit     = 30 // of the time, as a shift of ns
+	countPackets = 36 // where they begin in a count
 )
 
 // identity is what a record says about its tunnel, without what is counted.
 type identity struct {
-	key   uint64
-	local uint32
-	asked uint32
-	extra uint64
+	key   uint64 // without the octet 7
+	mtu   uint8  // the place of the MTU in force
+	asked uint64
 }
 
-// identify puts a tunnel into words. local is the index of its local end, mtu the one in force, has the flags.
-func identify(t datapath.Tunnel, local uint32, mtu int, has uint64) identity {
-	protocol := byte(unix.IPPROTO_UDP)
+// identify puts a tunnel into words. local is the index of its local end, mtu the place of the one in force, has the flags.
+func identify(t datapath.Tunnel, local uint32, mtu uint8, has uint64) identity {
+	key := addrPort(t.Remote) | has | uint64(local)<<localShift
 	if t.Encap == datapath.V6V4 {
-		protocol = unix.IPPROTO_IPV6
+		key |= isSIT
 	}
-	checksum := headerChecksum(t.Local.Addr(), t.Remote.Addr(), protocol)
-	return identity{
-		key:   addrPort(t.Remote) | uint64(protocol)<<48 | has,
-		local: local, asked: uint32(t.MTU),
-		extra: uint64(mtu) | uint64(checksum)<<16 | uint64(local)<<32,
-	}
+	return identity{key: key, mtu: mtu, asked: uint64(t.MTU)}
 }
 
 // addrPort is an IPv4 address and a port as they lie in memory in network order.
@@ -98,37 +94,16 @@ func toAddrPort(word uint64) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[:4])), binary.BigEndian.Uint16(b[4:]))
 }
 
-// headerChecksum is the folded sum of what is constant in an outer IPv4 header: version, time to live, protocol and
-// addresses (RFC 1071), as it lies in memory in network order.
-func headerChecksum(local, remote netip.Addr, protocol byte) uint16 {
-	const hopLimit = 64
-	sum := uint32(0x4500) + hopLimit<<8 + uint32(protocol)
-	for _, a := range [2][4]byte{local.As4(), remote.As4()} {
-		sum += uint32(binary.BigEndian.Uint16(a[:])) + uint32(binary.BigEndian.Uint16(a[2:]))
-	}
-	for sum>>16 != 0 {
-		sum = sum&0xffff + sum>>16
-	}
-	var b [2]byte
-	binary.BigEndian.PutUint16(b[:], uint16(sum))
-	return binary.LittleEndian.Uint16(b[:])
-}
+// key is what identifies the tunnel, 0 if it is not in force.
+func (r record) key() uint64 { return atomic.LoadUint64(&r.in.key) & keyMask }
 
-func (r record) inForce() bool { return atomic.LoadUint64(&r.in.key) != 0 }
+func (r record) inForce() bool { return r.key() != 0 }
 
 func (r record) identity() identity {
-	return identity{
-		key: atomic.LoadUint64(&r.in.key), local: atomic.LoadUint32(&r.in.local),
-		asked: atomic.LoadUint32(&r.ledger.asked), extra: atomic.LoadUint64(&r.out.extra),
-	}
+	return identity{key: r.key(), mtu: uint8(atomic.LoadUint64(&r.out.key) >> lastShift), asked: atomic.LoadUint64(&r.ledger.asked)}
 }
 
 func (r record) session() uint64 { return atomic.LoadUint64(&r.ledger.session) }
-
-// seen is when the client was last heard of, ns of CLOCK_MONOTONIC_COARSE, rounded down.
-func (r record) seen() uint64 { return uint64(atomic.LoadUint32(&r.in.seen)) << seenUnit }
-
-func (r record) setSeen(ns uint64) { atomic.StoreUint32(&r.in.seen, uint32(ns>>seenUnit)) }
 
 // clear takes a record out of force. Programs that already run may still use it for the length of a grace period.
 func (r record) clear() {
@@ -136,38 +111,75 @@ func (r record) clear() {
 	atomic.StoreUint64(&r.out.key, 0)
 }
 
-// put writes a record that is out of force and still, and puts it in force: the keys come last.
-func (r record) put(id identity, session, seen uint64, counters datapath.Counters) {
+// put writes a record that is out of force and still, and puts it in force: the keys come last. seen is in ns.
+func (r record) put(id identity, session, seen uint64, c datapath.Counters) {
+	atomic.StoreUint64(&r.in.count, 0)
+	atomic.StoreUint64(&r.out.count, 0)
+	atomic.StoreUint64(&r.ledger.rxPackets, c.RxPackets)
+	atomic.StoreUint64(&r.ledger.rxOctets, c.RxBytes)
+	atomic.StoreUint64(&r.ledger.txPackets, c.TxPackets)
+	atomic.StoreUint64(&r.ledger.txOctets, c.TxBytes)
 	atomic.StoreUint64(&r.ledger.session, session)
-	atomic.StoreUint32(&r.in.local, id.local)
-	r.setSeen(seen)
-	r.setMTU(id)
-	atomic.StoreUint64(&r.in.packets, counters.RxPackets)
-	atomic.StoreUint64(&r.in.bytes, counters.RxBytes)
-	atomic.StoreUint64(&r.out.packets, counters.TxPackets)
-	atomic.StoreUint64(&r.out.bytes, counters.TxBytes)
-	atomic.StoreUint64(&r.out.key, id.key)
-	atomic.StoreUint64(&r.in.key, id.key)
+	atomic.StoreUint64(&r.ledger.seen, seen)
+	atomic.StoreUint64(&r.ledger.asked, id.asked)
+	atomic.StoreUint64(&r.out.key, id.key|uint64(id.mtu)<<lastShift)
+	atomic.StoreUint64(&r.in.key, id.key|seen>>seenUnit<<lastShift)
 }
 
-// setMTU changes the MTU, of a record in force too: one word holds all that the programs read of it.
+// setMTU changes the MTU, of a record in force too.
 func (r record) setMTU(id identity) {
-	atomic.StoreUint32(&r.ledger.asked, id.asked)
-	atomic.StoreUint64(&r.out.extra, id.extra)
+	atomic.StoreUint64(&r.ledger.asked, id.asked)
+	atomic.StoreUint64(&r.out.key, id.key|uint64(id.mtu)<<lastShift)
 }
 
+// counters adds the ledger and the counts. While a program moves a count to the ledger it waits; that is a matter of
+// nanoseconds, once in gigabytes.
 func (r record) counters() datapath.Counters {
-	return datapath.Counters{
-		RxPackets: atomic.LoadUint64(&r.in.packets), RxBytes: atomic.LoadUint64(&r.in.bytes),
-		TxPackets: atomic.LoadUint64(&r.out.packets), TxBytes: atomic.LoadUint64(&r.out.bytes),
+	for {
+		ended := atomic.LoadUint32(&r.ledger.ended)
+		in, out := atomic.LoadUint64(&r.in.count), atomic.LoadUint64(&r.out.count)
+		c := datapath.Counters{
+			RxPackets: atomic.LoadUint64(&r.ledger.rxPackets) + in>>countPackets,
+			RxBytes:   atomic.LoadUint64(&r.ledger.rxOctets) + in&(1<<countPackets-1),
+			TxPackets: atomic.LoadUint64(&r.ledger.txPackets) + out>>countPackets,
+			TxBytes:   atomic.LoadUint64(&r.ledger.txOctets) + out&(1<<countPackets-1),
+		}
+		if ended == atomic.LoadUint32(&r.ledger.begun) {
+			return c
+		}
+		runtime.Gosched()
 	}
 }
 
+// add counts what the programs have not.
 func (r record) add(c datapath.Counters) {
-	atomic.AddUint64(&r.in.packets, c.RxPackets)
-	atomic.AddUint64(&r.in.bytes, c.RxBytes)
-	atomic.AddUint64(&r.out.packets, c.TxPackets)
-	atomic.AddUint64(&r.out.bytes, c.TxBytes)
+	atomic.AddUint64(&r.ledger.rxPackets, c.RxPackets)
+	atomic.AddUint64(&r.ledger.rxOctets, c.RxBytes)
+	atomic.AddUint64(&r.ledger.txPackets, c.TxPackets)
+	atomic.AddUint64(&r.ledger.txOctets, c.TxBytes)
+}
+
+// lastSeen is when the client was last heard of, ns, to the end of the unit in which it was but not after now. The programs
+// note the low octet of the time, which comes round in four and a half minutes: somebody has to look more often to be sure
+// of the rest. If nobody did, it is as late as it may have been.
+func (r record) lastSeen(now uint64) uint64 {
+	seen := atomic.LoadUint64(&r.ledger.seen)
+	noted, unit := atomic.LoadUint64(&r.in.key)>>lastShift, now>>seenUnit
+	if seen>>seenUnit&0xff != noted {
+		seen = (unit - (unit-noted)&0xff) << seenUnit
+		atomic.StoreUint64(&r.ledger.seen, seen)
+	}
+	return min(now, (seen>>seenUnit+1)<<seenUnit)
+}
+
+// note says that the client was heard of, as programs do.
+func (r record) note(now uint64) {
+	for {
+		key := atomic.LoadUint64(&r.in.key)
+		if key&keyMask == 0 || atomic.CompareAndSwapUint64(&r.in.key, key, key&keyMask|now>>seenUnit<<lastShift) {
+			return
+		}
+	}
 }
 
 // tunnel reads everything but the inner addresses, which are not in the record. locals are the Config's.
@@ -176,10 +188,10 @@ func (r record) tunnel(id uint32, locals []netip.AddrPort) datapath.Tunnel {
 	t := datapath.Tunnel{
 		ID: id, Session: r.session(), Encap: datapath.V6UDPV4, Remote: toAddrPort(words.key), MTU: int(words.asked),
 	}
-	if int(words.local) < len(locals) {
-		t.Local = locals[words.local]
+	if local := int(words.key >> localShift & (maxLocal - 1)); local < len(locals) {
+		t.Local = locals[local]
 	}
-	if byte(words.key>>48) == unix.IPPROTO_IPV6 {
+	if words.key&isSIT != 0 {
 		t.Encap = datapath.V6V4
 		t.Local = netip.AddrPortFrom(t.Local.Addr(), 0)
 	}

@@ -8,9 +8,14 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"ddtb/provision/datapath"
 )
 
-const maxExceptions = 8
+const (
+	maxExceptions = 8
+	maxMTUs       = 256
+)
 
 // fixedHop is struct fixed of bpf/tables.h: a next hop that is good until a time.
 type fixedHop struct {
@@ -39,6 +44,7 @@ type sharedState struct {
 	coreExceptions   [maxExceptions]exception6
 	uplinkExceptions [maxExceptions]exception4
 	ports            [maxPorts]port
+	mtus             [maxMTUs]uint16
 	foreign          uint32
 	_                uint32
 }
@@ -60,6 +66,26 @@ func openState(m *ebpf.Map) (*state, error) {
 func (s *state) close() error {
 	s.shared = nil
 	return unix.Munmap(s.memory)
+}
+
+// mtu gives the place of an MTU. Records name it in one octet; a site has a handful of them. Should there ever be more than
+// fit, it is the place of the next lower one.
+func (s *state) mtu(wanted int) uint8 {
+	mtus := &s.shared.mtus
+	mtus[0] = datapath.MinMTU
+	nearest := 0
+	for n := range mtus {
+		switch {
+		case int(mtus[n]) == wanted:
+			return uint8(n)
+		case mtus[n] == 0:
+			mtus[n] = uint16(wanted)
+			return uint8(n)
+		case int(mtus[n]) < wanted && mtus[n] > mtus[nearest]:
+			nearest = n
+		}
+	}
+	return uint8(nearest)
 }
 
 // setForeign says how many entries the map of foreign prefixes has.

@@ -20,21 +20,21 @@ import (
 )
 
 // table is the map of tunnels in the memory of this process, and which of them are in force. In the map stand the inbound
-// records, the outbound records, the ledgers, and the Config by which they are to be read, so that one is never seen
+// halves, the outbound ones, the ledgers, and the Config by which they are to be read, so that one is never seen
 // without the other.
 type table struct {
 	memory []byte
 	layout layout
-	in     []inbound
-	out    []outbound
+	in     []half
+	out    []half
 	ledger []ledger
 	config []byte
 	active []uint64 // one bit a slot
 	count  int
 }
 
-// configRecords are how many records' room the Config has.
-const configRecords = 2048
+// configEntries is how much room the Config has in the map, 64 KiB.
+const configEntries = 4096
 
 // record is that of a slot.
 func (t *table) record(slot uint32) record {
@@ -56,15 +56,15 @@ func mapArray(m *ebpf.Map) ([]byte, error) {
 // openTable maps a table and gives the Config by which it was filled. If that cannot be told there is no room for records in
 // it, until arrange says otherwise.
 func openTable(m *ebpf.Map) (*table, datapath.Config, error) {
-	if m.MaxEntries() <= configRecords {
-		return nil, datapath.Config{}, fmt.Errorf("%s: %d records cannot be of this program", m, m.MaxEntries())
+	if m.MaxEntries() <= configEntries {
+		return nil, datapath.Config{}, fmt.Errorf("%s: %d entries cannot be of this program", m, m.MaxEntries())
 	}
 	memory, err := mapArray(m)
 	if err != nil {
 		return nil, datapath.Config{}, err
 	}
-	end := int(m.MaxEntries()) * inOutSize
-	t := &table{memory: memory, config: memory[end-configRecords*inOutSize : end]}
+	end := int(m.MaxEntries()) * halfSize
+	t := &table{memory: memory, config: memory[end-configEntries*halfSize : end]}
 	k, ok := t.readConfig()
 	l, err := layoutOf(k.Config, k.Spread)
 	if !ok || err != nil || l.entries() != m.MaxEntries() {
@@ -79,17 +79,17 @@ func openTable(m *ebpf.Map) (*table, datapath.Config, error) {
 // force is taken out.
 func (t *table) arrange(l layout) {
 	n := int(l.size) << l.spread
-	second, third := t.memory[n*inOutSize:], t.memory[2*n*inOutSize:]
+	second, third := t.memory[n*halfSize:], t.memory[2*n*halfSize:]
 	t.layout = l
-	t.in = unsafe.Slice((*inbound)(unsafe.Pointer(unsafe.SliceData(t.memory))), n)           // #nosec G103 -- the map's own layout
-	t.out = unsafe.Slice((*outbound)(unsafe.Pointer(unsafe.SliceData(second))), n)           // #nosec G103 -- as above
+	t.in = unsafe.Slice((*half)(unsafe.Pointer(unsafe.SliceData(t.memory))), n)              // #nosec G103 -- the map's own layout
+	t.out = unsafe.Slice((*half)(unsafe.Pointer(unsafe.SliceData(second))), n)               // #nosec G103 -- as above
 	t.ledger = unsafe.Slice((*ledger)(unsafe.Pointer(unsafe.SliceData(third))), int(l.size)) // #nosec G103 -- as above
 	t.active = make([]uint64, (l.size+63)/64)
 	for slot := range l.size {
 		switch r := t.record(slot); {
-		case r.in.key != r.out.key:
+		case r.key() != r.out.key&keyMask:
 			r.clear()
-		case r.in.key != 0:
+		case r.inForce():
 			t.mark(slot, true)
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"iter"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -132,7 +131,7 @@ func (d *Driver) checkForeign(s setting) error {
 func (d *Driver) changes(s *setting, r record) bool {
 	before := r.identity()
 	s.goesOn = r.session() == s.tunnel.Session
-	same := s.goesOn && before.key == s.words.key && before.local == s.words.local
+	same := s.goesOn && before.key == s.words.key
 	if same && s.words.key&hasForeign != 0 {
 		same = d.ends[s.tunnel.ID] == endsOf(d.config.ForeignOf(*s.tunnel))
 	}
@@ -159,7 +158,7 @@ func (d *Driver) identify(t *datapath.Tunnel) identity {
 	default:
 		has |= hasForeign
 	}
-	return identify(*t, d.table.layout.local(t), effectiveMTU(d.config, d.outerMTU, *t), has)
+	return identify(*t, d.table.layout.local(t), d.state.mtu(effectiveMTU(d.config, d.outerMTU, *t)), has)
 }
 
 // install puts a tunnel whose record is out of force into force.
@@ -167,7 +166,7 @@ func (d *Driver) install(s setting, now uint64) error {
 	r := d.table.record(s.slot)
 	seen, counters := now, datapath.Counters{}
 	if s.goesOn {
-		seen, counters = r.seen(), r.counters()
+		seen, counters = r.lastSeen(now), r.counters()
 	}
 	if err := d.setForeign(s); err != nil {
 		d.table.mark(s.slot, false)
@@ -274,17 +273,33 @@ func (d *Driver) read(chunk *[]datapath.State, next *uint32) (more bool, err err
 		*next = slot + 1
 		r := d.table.record(slot)
 		*chunk = append(*chunk, datapath.State{
-			Tunnel: d.tunnel(slot), Counters: r.counters(), LastSeen: wall.Add(-time.Duration(clock - r.seen())),
+			Tunnel: d.tunnel(slot), Counters: r.counters(), LastSeen: wall.Add(-time.Duration(clock - r.lastSeen(clock))),
 		})
 	}
 	return false, nil
+}
+
+// lookForSeen brings the ledgers up to date with what the records note of the time, which comes round. It does not wait:
+// false if somebody works with the tunnels.
+func (d *Driver) lookForSeen() bool {
+	if !d.mu.TryLock() {
+		return false
+	}
+	defer d.mu.Unlock()
+	if d.usable() == nil {
+		clock := now()
+		for slot := range d.table.slots(0) {
+			d.table.record(slot).lastSeen(clock)
+		}
+	}
+	return true
 }
 
 // tunnel reads a whole tunnel.
 func (d *Driver) tunnel(slot uint32) datapath.Tunnel {
 	l, r := d.table.layout, d.table.record(slot)
 	t := r.tunnel(l.id(slot), l.locals)
-	key := atomic.LoadUint64(&r.in.key)
+	key := r.key()
 	endpoint, prefix := l.addresses(t.ID)
 	if key&hasEndpoint != 0 {
 		t.Endpoint = endpoint

@@ -20,6 +20,7 @@ const (
 	beat      = time.Second
 	trust     = 5 * time.Second // a fixed next hop that nobody refreshed for so long is not used any more
 	warmEvery = 5               // beats
+	seenEvery = 60              // beats; less than a record's time comes round in
 	shortest  = 100 * time.Millisecond
 )
 
@@ -30,8 +31,9 @@ type watcher struct {
 	state  *state
 	places map[*iface]uint32
 	fixed  bool
-	warm   bool   // packets pass the neighbour table by
-	pins   string // where the maps are
+	warm   bool        // packets pass the neighbour table by
+	pins   string      // where the maps are
+	seen   func() bool // looks when clients were last heard of; false: not now
 	log    zerolog.Logger
 
 	events *os.File // a netlink socket
@@ -42,12 +44,13 @@ type watcher struct {
 	core, uplink way
 	why          [2]string // last told reason for no fixed next hop, core and uplink
 	beats        int
+	unseen       int // beats since seen
 }
 
 // startWatch makes the first round before it returns, so that what can be known is known.
 func (d *Driver) startWatch() (*watcher, error) {
 	w := &watcher{
-		host: d.host, grace: d.grace, state: d.state, places: map[*iface]uint32{}, pins: d.maps.dir, log: d.log,
+		host: d.host, grace: d.grace, state: d.state, places: map[*iface]uint32{}, pins: d.maps.dir, seen: d.lookForSeen, log: d.log,
 		fixed: d.options.NextHop == Fixed, warm: d.options.NextHop != Stack, kick: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	for i, port := range d.places {
@@ -130,6 +133,9 @@ func (w *watcher) run() {
 func (w *watcher) beat() {
 	if w.fixed {
 		w.state.prolong(now() + uint64(trust))
+	}
+	if w.unseen++; w.unseen >= seenEvery && w.seen() {
+		w.unseen = 0
 	}
 	if w.beats++; w.beats%warmEvery != 0 {
 		return

@@ -8,17 +8,17 @@
 inline_always int parse(struct iphdr *ip, void *end, __u32 available, struct packet *p)
 {
 	struct udphdr *udp = (void *)(ip + 1);
-	__u32 total, datagram;
+	__u32 total, datagram, local;
 
 	if ((void *)(ip + 1) > end || *(__u8 *)ip != 0x45 || ip->frag_off & bpf_htons(0x3fff))
 		return PASS;
 	total = bpf_ntohs(ip->tot_len);
-	p->key = ip->saddr | (__u64)ip->protocol << 48;
+	p->key = ip->saddr;
 	if (ip->protocol == IPPROTO_UDP) {
 		if ((void *)(udp + 1) > end)
 			return PASS;
-		p->local = find_local(ip->daddr, udp->dest, true);
-		if (p->local == MISS)
+		local = find_local(ip->daddr, udp->dest, true);
+		if (local == MISS)
 			return PASS;
 		p->key |= (__u64)udp->source << 32;
 		p->room = sizeof(*ip) + sizeof(*udp);
@@ -29,15 +29,17 @@ inline_always int parse(struct iphdr *ip, void *end, __u32 available, struct pac
 		if (*(__u8 *)p->inner >> 4 == 0xf)
 			return PASS; /* TSP (RFC 5572 section 5.2) */
 	} else if (ip->protocol == IPPROTO_IPV6) {
-		p->local = find_local(ip->daddr, 0, false);
-		if (p->local == MISS)
+		local = find_local(ip->daddr, 0, false);
+		if (local == MISS)
 			return PASS;
+		p->key |= KIND_WORD(KIND_SIT);
 		p->room = sizeof(*ip);
 		p->inner = (void *)(ip + 1);
 		datagram = total;
 	} else {
 		return PASS;
 	}
+	p->key |= KIND_WORD(local << KIND_LOCAL);
 	if ((void *)(p->inner + 1) > end || p->inner->version != 6)
 		return MALFORMED;
 	p->length = length_of(p->inner);
@@ -63,13 +65,20 @@ inline_always int merge_ecn(const struct iphdr *ip, struct packet *p)
 	return ADMIT;
 }
 
+inline_always void write_ecn(struct ipv6hdr *ip6, __u8 ecn)
+{
+	__u8 *second = (__u8 *)ip6 + 1;
+
+	*second = (*second & ~0x30) | ecn << 4;
+}
+
 /*
  * Checks a packet that arrived on an uplink: ADMIT if a tunnel vouches for it. The tunnel is found by the inner source; that
  * the outer source is the one recorded for it is the proof that the sender may use that inner source.
  */
 inline_always int admit(struct iphdr *ip, void *end, __u32 available, struct packet *p)
 {
-	struct inbound *in;
+	struct record *in;
 	__u8 needs = 0;
 	int verdict;
 	__u64 key;
@@ -85,12 +94,12 @@ inline_always int admit(struct iphdr *ip, void *end, __u32 available, struct pac
 	if (!in)
 		return NO_TUNNEL;
 	key = *(volatile __u64 *)&in->key;
-	if (!key)
+	if (!IN_FORCE(key))
 		return NO_TUNNEL;
-	if (!(KEY_FLAGS(key) & needs))
+	if (!(KIND(key) & needs))
 		return INNER_SOURCE;
-	if (KEY_REMOTE(key) != p->key || in->local != p->local)
-		return KEY_PROTOCOL(key) == ip->protocol ? OUTER_SOURCE : ENCAPSULATION;
+	if ((key & KEY_OUTER) != p->key)
+		return (key ^ p->key) & KIND_WORD(KIND_SIT) ? ENCAPSULATION : OUTER_SOURCE;
 	p->in = in;
 	if (is_martian(&p->inner->daddr))
 		return MARTIAN;
@@ -112,7 +121,7 @@ inline_always int judge_native(struct ipv6hdr *ip6, __u32 available, __u32 segme
 		return NATIVE_SOURCE;
 	if (!encap || !find_destination(ip6, p))
 		return PASS;
-	if ((segment ?: p->length) > p->out->mtu)
+	if ((segment ?: p->length) > p->mtu)
 		return (segment ?: p->length) <= device_mtu || may_complain() ? PASS : TOO_BIG;
 	if (nexthop == NEXTHOP_STACK || ip6->hop_limit <= 1 || ip6->nexthdr == IPPROTO_HOPOPTS || is_martian(&ip6->saddr) ||
 	    p->length > available)

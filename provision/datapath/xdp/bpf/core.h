@@ -7,11 +7,11 @@
 /* A packet and what is known about it. */
 struct packet {
 	struct ipv6hdr *inner;
-	struct inbound *in;
-	struct outbound *out;
-	__u64 key;    /* remote address, port and protocol of the outer header */
+	struct record *in;
+	struct record *out;
+	__u64 key;    /* of the record, as far as the outer header shows it */
 	__u32 slot;   /* MISS if not known */
-	__u32 local;  /* index in locals of our tunnel end */
+	__u32 mtu;    /* of the tunnel, for native packets */
 	__u32 length; /* of the inner packet */
 	__u32 room;   /* of the outer headers */
 	__u32 spare;  /* octets behind the inner packet */
@@ -65,16 +65,58 @@ inline_always void count_drop(__u32 reason, const struct packet *p, const struct
 		__builtin_memset(&d->inner, 0, sizeof(d->inner));
 }
 
-inline_always struct inbound *get_inbound(__u32 slot)
+inline_always void *get_entry(__u32 index)
 {
-	slot <<= spread;
-	return bpf_map_lookup_elem(&tunnels, &slot);
+	return bpf_map_lookup_elem(&tunnels, &index);
 }
 
-inline_always struct outbound *get_outbound(__u32 slot)
+inline_always struct record *get_inbound(__u32 slot)
 {
-	slot = (slots + slot) << spread;
-	return bpf_map_lookup_elem(&tunnels, &slot);
+	return get_entry(slot << spread);
+}
+
+inline_always struct record *get_outbound(__u32 slot)
+{
+	return get_entry((slots + slot) << spread);
+}
+
+/* Moves a count to the ledger. Who finds that it has changed meanwhile leaves it to the next packet. */
+static __noinline void move_count(struct record *r, __u32 slot, __u32 sums, __u64 count)
+{
+	__u32 ledger = (2 * slots << spread) + slot * LEDGER_ENTRIES;
+	union entry *total = get_entry(ledger + sums), *moves = get_entry(ledger + LEDGER_MOVES);
+
+	if (!r || !total || !moves)
+		return;
+	__sync_fetch_and_add(&moves->moves.begun, 1);
+	if (__sync_val_compare_and_swap(&r->count, count, 0) == count) {
+		__sync_fetch_and_add(&total->sums.packets, COUNT_PACKETS(count));
+		__sync_fetch_and_add(&total->sums.octets, COUNT_OCTETS(count));
+	}
+	__sync_fetch_and_add(&moves->moves.ended, 1);
+}
+
+/*
+ * Packets are counted last. The first atomic operation makes the processor wait until the line has come from memory; all that
+ * is done before is done meanwhile.
+ */
+inline_always void count(struct record *r, __u32 slot, __u32 sums, __u32 packets, __u32 octets)
+{
+	__u64 add = packets * COUNT_PACKET + octets, before = __sync_fetch_and_add(&r->count, add);
+
+	if (before & COUNT_FULL)
+		move_count(r, slot, sums, before + add);
+}
+
+inline_always void count_rx(const struct packet *p, __u32 packets, __u32 octets, __u64 now)
+{
+	((__u8 *)&p->in->key)[7] = now >> SEEN_UNIT;
+	count(p->in, p->slot, LEDGER_IN, packets, octets);
+}
+
+inline_always void count_tx(const struct packet *p, __u32 packets, __u32 octets)
+{
+	count(p->out, p->slot, LEDGER_OUT, packets, octets);
 }
 
 inline_always __u32 slot_of(__u32 id)
@@ -91,7 +133,7 @@ inline_always __u32 slot_of(__u32 id)
 
 /*
  * The tunnel an inner address belongs to, in force or not: by arithmetic, else among the foreign ones. needs is the flag
- * its key must have.
+ * its kind must have.
  */
 inline_always __u32 find(const struct in6_addr *a, __u8 *needs)
 {
@@ -104,12 +146,12 @@ inline_always __u32 find(const struct in6_addr *a, __u8 *needs)
 			break;
 		index = low - pools[i].endpoint_low;
 		if (high == pools[i].endpoint_high && index < pools[i].size) {
-			*needs = HAS_ENDPOINT;
+			*needs = KIND_ENDPOINT;
 			return pools[i].slot + index;
 		}
 		index = (high - pools[i].prefix_high) >> pools[i].shift;
 		if (index < pools[i].prefixes) {
-			*needs = HAS_PREFIX;
+			*needs = KIND_PREFIX;
 			return pools[i].slot + index;
 		}
 	}
@@ -119,7 +161,7 @@ inline_always __u32 find(const struct in6_addr *a, __u8 *needs)
 		__u32 *id = bpf_map_lookup_elem(&foreign, &key);
 
 		if (id) {
-			*needs = HAS_FOREIGN;
+			*needs = KIND_FOREIGN;
 			return slot_of(*id);
 		}
 	}
@@ -165,41 +207,25 @@ inline_always __u32 length_of(const struct ipv6hdr *ip6)
 	return bpf_ntohs(ip6->payload_len) + sizeof(*ip6);
 }
 
-/*
- * Packets are counted last. The first atomic addition makes the processor wait until the line has come from memory; all that
- * is done before is done meanwhile.
- */
-inline_always void count_rx(const struct packet *p, __u32 packets, __u32 bytes, __u64 now)
-{
-	__sync_fetch_and_add(&p->in->packets, packets);
-	__sync_fetch_and_add(&p->in->bytes, bytes);
-	p->in->seen = now >> SEEN_UNIT;
-}
-
-inline_always void write_ecn(struct ipv6hdr *ip6, __u8 ecn)
-{
-	__u8 *second = (__u8 *)ip6 + 1;
-
-	*second = (*second & ~0x30) | ecn << 4;
-}
-
 /* Finds the tunnel a native packet is for. */
 inline_always bool find_destination(const struct ipv6hdr *ip6, struct packet *p)
 {
+	struct state *s = get_state();
 	__u8 needs = 0;
 
 	p->slot = find(&ip6->daddr, &needs);
-	if (p->slot == MISS)
+	if (p->slot == MISS || !s)
 		return false;
 	p->out = get_outbound(p->slot);
 	if (!p->out)
 		return false;
 	p->key = *(volatile __u64 *)&p->out->key;
-	if (!(KEY_FLAGS(p->key) & needs))
+	if (!(KIND(p->key) & needs))
 		return false;
+	p->mtu = s->mtus[p->key >> 56];
 	p->length = length_of(ip6);
 	p->room = sizeof(struct iphdr);
-	if (KEY_PROTOCOL(p->key) == IPPROTO_UDP)
+	if (!(KIND(p->key) & KIND_SIT))
 		p->room += sizeof(struct udphdr);
 	return true;
 }
@@ -211,13 +237,7 @@ inline_always bool find_destination(const struct ipv6hdr *ip6, struct packet *p)
  */
 inline_always __be16 identification(const struct packet *p)
 {
-	return bpf_htons((__u16)(p->out->packets + (p->key >> 32) * 0x9e37));
-}
-
-inline_always void count_tx(const struct packet *p, __u32 packets, __u32 bytes)
-{
-	__sync_fetch_and_add(&p->out->packets, packets);
-	__sync_fetch_and_add(&p->out->bytes, bytes);
+	return bpf_htons((__u16)(COUNT_PACKETS(p->out->count) + (p->key >> 32) * 0x9e37));
 }
 
 inline_always __u8 outer_tos(__u8 class)
@@ -225,15 +245,21 @@ inline_always __u8 outer_tos(__u8 class)
 	return pipe ? class & 3 : class;
 }
 
-inline_always const volatile struct local *local_of(const struct outbound *out)
+inline_always __u8 protocol_of(__u64 key)
 {
-	return &locals[out->local % MAX_LOCAL];
+	return KIND(key) & KIND_SIT ? IPPROTO_IPV6 : IPPROTO_UDP;
+}
+
+inline_always const volatile struct local *local_of(__u64 key)
+{
+	return &locals[LOCAL_OF(key)];
 }
 
 /* Writes p->room octets of outer headers; false: they do not fit before end. */
 inline_always bool write_outer(struct iphdr *ip, void *end, const struct packet *p, __u8 tos, __be16 id)
 {
-	__u32 total = p->length + p->room;
+	const volatile struct local *local = local_of(p->key);
+	__u32 total = p->length + p->room, remote = p->key, sum;
 	struct udphdr *udp = (void *)(ip + 1);
 
 	if ((void *)udp > end)
@@ -244,15 +270,17 @@ inline_always bool write_outer(struct iphdr *ip, void *end, const struct packet 
 	ip->id = id;
 	ip->frag_off = 0;
 	ip->ttl = HOP_LIMIT;
-	ip->protocol = KEY_PROTOCOL(p->key);
-	ip->saddr = local_of(p->out)->address;
-	ip->daddr = (__u32)p->key;
-	ip->check = ~fold((__u32)p->out->checksum + bpf_htons(total) + id + bpf_htons(tos));
+	ip->protocol = protocol_of(p->key);
+	ip->saddr = local->address;
+	ip->daddr = remote;
+	sum = local->checksum + (remote & 0xffff) + (remote >> 16);
+	sum += bpf_htons(total) + id + bpf_htons(tos) + bpf_htons(protocol_of(p->key));
+	ip->check = ~fold(sum);
 	if (p->room == sizeof(*ip))
 		return true;
 	if ((void *)(udp + 1) > end)
 		return false;
-	udp->source = local_of(p->out)->port;
+	udp->source = local->port;
 	udp->dest = p->key >> 32;
 	udp->len = bpf_htons(p->length + sizeof(*udp));
 	udp->check = 0; /* none (RFC 768); the inner packet has its own */

@@ -104,10 +104,10 @@ inline_always int route_outer(void *ctx, const struct packet *p, __u8 tos, __u32
 		return ROUTED;
 	f.family = AF_INET;
 	f.ifindex = device;
-	f.l4_protocol = KEY_PROTOCOL(p->key);
+	f.l4_protocol = protocol_of(p->key);
 	f.tot_len = length;
 	f.tos = tos & ~3;
-	f.ipv4_src = local_of(p->out)->address;
+	f.ipv4_src = local_of(p->key)->address;
 	f.ipv4_dst = (__u32)p->key;
 	found = bpf_fib_lookup(ctx, &f, sizeof(f), 0);
 	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)

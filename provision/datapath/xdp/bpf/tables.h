@@ -23,15 +23,13 @@
 #define MAX_LOCAL 8
 #define MAX_PORTS 16
 #define MAX_EXCEPTIONS 8
+#define MAX_MTUS 256
 #define MISS 0xffffffffU
 #define AF_INET 2
 #define AF_INET6 10
 #define HOP_LIMIT 64
 
 enum { NEXTHOP_FIB, NEXTHOP_FIXED, NEXTHOP_STACK };
-
-/* Which of its addresses a tunnel holds; in its key. */
-enum { HAS_ENDPOINT = 1, HAS_PREFIX = 2, HAS_FOREIGN = 4 };
 
 /* What becomes of a packet: at least 0 a reason to drop it, in the order of datapath.Reasons. */
 enum {
@@ -54,48 +52,79 @@ enum {
 };
 
 /*
- * A tunnel is two records: one that decapsulation reads and writes, one for encapsulation, so that the CPUs of the two
- * directions do not take a cache line from each other. In the map all records of one direction stand together, then those of
- * the other. A record is half a line: of a million tunnels few are in a cache, and twice as many are if they are small.
- * Where all fit, each gets a line of its own (spread).
+ * A tunnel is two records: one that decapsulation reads and counts in, one for encapsulation, so that the CPUs of the two
+ * directions do not take a cache line from each other. A record is as small as can be: of a million tunnels few are in a
+ * cache, and to wait for memory takes longer than all else. Where all would fit anyway each record gets a line of its own
+ * (spread). What is seldom needed is in the ledger.
  *
- * A key is remote address, port, protocol and HAS_ flags in one word, 0 while the tunnel is not in force: it is stored last,
- * and first when the tunnel ends.
+ * In the map stand all inbound records, all outbound ones, the ledgers.
+ *
+ * key: octets 0 to 3 the remote address, 4 and 5 its port, 6 what kind of tunnel it is (KIND_), 7 the time it was last
+ * seen (inbound, in SEEN_UNIT, the low octet) or its MTU's place in state.mtus (outbound). But for the octet 7 it is 0 while
+ * the tunnel is not in force; it is stored last, and first when the tunnel ends.
+ *
+ * count: packets in the upper 28 bits, octets of inner packets in the lower 36. Before one overflows, whoever counts moves
+ * it to the ledger.
  */
-struct inbound {
+struct record {
 	__u64 key;
-	__u64 packets, bytes;
-	__u32 seen;  /* CLOCK_MONOTONIC_COARSE, in SEEN_UNIT */
-	__u32 local; /* index in locals */
+	__u64 count;
 };
 
-#define SEEN_UNIT 26 /* 2^26 ns: 67 ms */
-
-struct outbound {
-	__u64 key;
-	__u64 packets, bytes;
-	__u16 mtu;
-	__u16 checksum; /* folded sum of the outer IPv4 header without DSCP, length and identification */
-	__u32 local;
+/* The octet 6 of a key. */
+enum {
+	KIND_ENDPOINT = 0x01, /* which of its addresses the tunnel holds: the endpoint of its index, */
+	KIND_PREFIX = 0x02,   /* the prefix of its index, */
+	KIND_FOREIGN = 0x04,  /* one in the map foreign */
+	KIND_SIT = 0x08,      /* protocol 41, not UDP */
+	KIND_LOCAL = 4,       /* shift: index in locals, 3 bits */
 };
 
-union record {
-	struct inbound in;
-	struct outbound out;
+#define KIND(key) ((__u8)((key) >> 48))
+#define KIND_WORD(kind) ((__u64)(kind) << 48)
+#define IN_FORCE(key) ((key) << 8)
+#define KEY_OUTER (0x00ffffffffffffffULL & ~KIND_WORD(KIND_ENDPOINT | KIND_PREFIX | KIND_FOREIGN)) /* what a packet shows of it */
+#define LOCAL_OF(key) (KIND(key) >> KIND_LOCAL & (MAX_LOCAL - 1))
+
+#define SEEN_UNIT 30 /* 2^30 ns of CLOCK_MONOTONIC_COARSE: a second */
+
+#define COUNT_PACKET (1ULL << 36)
+#define COUNT_OCTETS(count) ((count) & (COUNT_PACKET - 1))
+#define COUNT_PACKETS(count) ((count) >> 36)
+#define COUNT_FULL (1ULL << 63 | COUNT_PACKET >> 1) /* one of the two is half full */
+
+/* The ledger of a tunnel is four entries of the map, in this order. */
+struct sums {
+	__u64 packets, octets; /* moved here from count; inbound, then outbound */
 };
 
-_Static_assert(sizeof(union record) == 32, "two records are a cache line");
+struct moves {
+	__u32 begun, ended; /* moves to the sums; a reader wants them equal */
+	__u64 session;
+};
 
-#define KEY_PROTOCOL(key) ((__u8)((key) >> 48))
-#define KEY_FLAGS(key) ((__u8)((key) >> 56))
-#define KEY_REMOTE(key) ((key) & 0x00ffffffffffffffULL)
+struct asked {
+	__u64 seen; /* ns, as of the last look at octet 7 */
+	__u64 mtu;  /* 0: the default */
+};
+
+enum { LEDGER_IN, LEDGER_OUT, LEDGER_MOVES, LEDGER_ASKED, LEDGER_ENTRIES };
+
+union entry {
+	struct record record;
+	struct sums sums;
+	struct moves moves;
+	struct asked asked;
+};
+
+_Static_assert(sizeof(union entry) == 16, "four records are a cache line");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, union record);
+	__type(value, union entry);
 } tunnels SEC(".maps");
 
 /* Addresses and prefixes outside the pools, to the id of the tunnel. */
@@ -140,6 +169,7 @@ struct state {
 		__u32 prefix, mask;
 	} uplink_exceptions[MAX_EXCEPTIONS];
 	struct port ports[MAX_PORTS];
+	__u16 mtus[MAX_MTUS];
 	__u32 foreign; /* entries in the map foreign */
 	__u32 reserved;
 };
@@ -155,7 +185,7 @@ struct {
 struct drop {
 	__u64 packets;
 	__u64 last;   /* CLOCK_MONOTONIC, ns */
-	__u64 remote; /* a key */
+	__u64 remote; /* as in a key */
 	__u32 slot;   /* of the tunnel, MISS if none is known */
 	__u32 reserved;
 	struct in6_addr inner;
@@ -198,7 +228,7 @@ struct pool {
 struct local {
 	__be32 address;
 	__be16 port;
-	__u16 reserved;
+	__u16 checksum; /* folded sum of what is constant in an outer IPv4 header from here */
 };
 
 volatile const struct pool pools[MAX_POOLS];

@@ -232,7 +232,7 @@ inline_always int complain(struct __sk_buff *skb, const struct packet *p)
 	icmp->icmp6_type = ICMPV6_PKT_TOOBIG;
 	icmp->icmp6_code = 0;
 	icmp->icmp6_cksum = 0;
-	icmp->icmp6_mtu = bpf_htonl(p->out->mtu);
+	icmp->icmp6_mtu = bpf_htonl(p->mtu);
 	icmp->icmp6_cksum = icmp_checksum(ip6, icmp);
 	return bpf_redirect(device, BPF_F_INGRESS);
 }
@@ -253,7 +253,7 @@ int ddtb_device(struct __sk_buff *skb)
 		return TC_ACT_SHOT; /* the stack's own noise on a new device */
 	if (!find_destination(ip6, &p))
 		return refuse(skb, NO_DESTINATION, &p, ip6);
-	if (segment_of(skb, ip6, end_of(skb)) > p.out->mtu) {
+	if (segment_of(skb, ip6, end_of(skb)) > p.mtu) {
 		if (may_answer(ip6, end_of(skb)) && may_complain())
 			return complain(skb, &p);
 		return refuse(skb, TOO_BIG, &p, ip6);
