@@ -146,6 +146,22 @@ type killed struct {
 	next          int    // the session or data of that
 }
 
+// killMoment is what the instant of a kill is counted from. On a busy machine a child has little time by the clock, so
+// that some have to be counted in what it got done.
+type killMoment uint8
+
+const (
+	sinceStart        killMoment = iota // it opens the store, or has not come to that
+	sinceReady                          // it works, or is about to
+	sinceAcknowledged                   // so many calls were
+)
+
+// killCycle is one child's kill after the other, again and again in each lane; once at least, whatever the time.
+var killCycle = [...]killMoment{sinceAcknowledged, sinceReady, sinceStart, sinceAcknowledged, sinceReady}
+
+// killStuck is when a child is given up that does not get done what it is to be killed after.
+const killStuck = 3 * time.Minute
+
 func TestKill(t *testing.T) {
 	kills, patience := 2000, 40*time.Second // a busy machine gets through fewer
 	if s := os.Getenv(killCount); s != "" {
@@ -161,17 +177,17 @@ func TestKill(t *testing.T) {
 	for range killLanes {
 		lane := &killLane{T: t, dir: t.TempDir(), did: &did}
 		wg.Go(func() {
-			for i := 0; i < kills/killLanes && !t.Failed() && time.Now().Before(end); i++ {
-				lane.life()
+			for i := 0; i < kills/killLanes && !t.Failed() && (i < len(killCycle) || time.Now().Before(end)); i++ {
+				lane.life(killCycle[i%len(killCycle)])
 				lane.check()
 			}
 		})
 	}
 	wg.Wait()
-	t.Logf("%d kills, %d of them before the store was open, %d with a torn end; %d calls acknowledged",
-		did.kills.Load(), did.early.Load(), did.torn.Load(), did.acknowledged.Load())
-	if did.acknowledged.Load() < did.kills.Load() || did.kills.Load() < 20 {
-		t.Errorf("%d kills, %d calls acknowledged: too few to show anything", did.kills.Load(), did.acknowledged.Load())
+	t.Logf("%d kills, %d of them before the store was open, %d with a torn end; %d calls acknowledged, %d of them waited for",
+		did.kills.Load(), did.early.Load(), did.torn.Load(), did.acknowledged.Load(), did.awaited.Load())
+	if least := int64(min(kills/killLanes, len(killCycle)) * killLanes); !t.Failed() && (did.kills.Load() < least || did.awaited.Load() == 0) {
+		t.Errorf("%d kills, %d calls waited for: at least %d and some expected", did.kills.Load(), did.awaited.Load(), least)
 	}
 }
 
@@ -185,6 +201,7 @@ type killLane struct {
 // killCounts is what all lanes did together.
 type killCounts struct {
 	kills, early, torn, acknowledged atomic.Int64
+	awaited                          atomic.Int64 // calls that a child had to get acknowledged before it was killed
 
 	// A process about to be started holds, for a moment, a copy of every file of its parent, and with it the lock of a
 	// store that is open there: so none is started while a store is open.
@@ -192,7 +209,7 @@ type killCounts struct {
 }
 
 // life starts a child, kills it at some instant and takes down what it told.
-func (l *killLane) life() {
+func (l *killLane) life(since killMoment) {
 	in, out, err := os.Pipe()
 	if err != nil {
 		l.Error(err)
@@ -205,36 +222,57 @@ func (l *killLane) life() {
 	l.did.starting.Lock()
 	err = cmd.Start()
 	l.did.starting.Unlock()
+	_ = out.Close() // the child has its own
 	if err != nil {
 		l.Error(err)
 		return
 	}
 	l.did.kills.Add(1)
-	_ = out.Close() // the child has its own
 	kill := func() { _ = cmd.Process.Kill() }
-	if rand.IntN(5) == 0 {
-		// While it opens the store, or not even that.
-		time.AfterFunc(time.Duration(rand.IntN(15_000))*time.Microsecond, kill)
+	killWithin := func(most time.Duration) { time.AfterFunc(rand.N(most), kill) }
+	if since == sinceStart {
+		killWithin(15 * time.Millisecond)
 	}
-	ready := false
-	lines := bufio.NewScanner(in)
-	for lines.Scan() {
-		if lines.Text() == "ready" {
-			ready = true
-			time.AfterFunc(time.Duration(rand.IntN(8_000))*time.Microsecond, kill)
-			continue
-		}
-		l.hear(lines.Text())
-	}
-	kill()
+	stuck := time.AfterFunc(killStuck, kill)
+	ready := l.listen(in, since, killWithin)
 	_ = cmd.Wait() // it was killed
 	if !ready {
 		l.did.early.Add(1)
 	}
+	if !stuck.Stop() {
+		l.Errorf("a child was not done after %v", killStuck)
+	}
 }
 
-// hear takes down a line of the child.
-func (l *killLane) hear(line string) {
+// listen takes down what the child tells until it is dead, and has it killed unless that was done. It reports whether
+// the child had opened the store.
+func (l *killLane) listen(in io.Reader, since killMoment, killWithin func(time.Duration)) (ready bool) {
+	acknowledged, enough := int64(0), int64(1+rand.IntN(150))
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		if lines.Text() == "ready" {
+			if ready = true; since == sinceReady {
+				killWithin(8 * time.Millisecond)
+			}
+			continue
+		}
+		acknowledges := l.hear(lines.Text())
+		if l.Failed() {
+			killWithin(time.Microsecond) // what it says from now on is of no use
+		}
+		if !acknowledges {
+			continue
+		}
+		if acknowledged++; since == sinceAcknowledged && acknowledged == enough {
+			l.did.awaited.Add(enough)
+			killWithin(time.Millisecond)
+		}
+	}
+	return ready
+}
+
+// hear takes down a line of the child, and reports whether it acknowledges a call.
+func (l *killLane) hear(line string) bool {
 	var what string
 	var owner, session int
 	var index uint32
@@ -243,7 +281,7 @@ func (l *killLane) hear(line string) {
 	switch what {
 	case "acquiring", "releasing", "extending":
 		k.doing, k.next = what, session
-		return
+		return false
 	case "acquired":
 		k.session, k.data, k.index = session, session, index
 	case "released":
@@ -256,6 +294,7 @@ func (l *killLane) hear(line string) {
 	}
 	k.doing = ""
 	l.did.acknowledged.Add(1)
+	return true
 }
 
 // check opens the store that the child left and compares.
