@@ -20,8 +20,8 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 
 # Commands the tests, the demo and the benchmarks run beside our own, with the Debian package of each.
 TOOLS := ip:iproute2 nft:nftables ping:iputils-ping ethtool:ethtool
-TESTTOOLS := $(TOOLS) freeradius:freeradius radclient:freeradius-utils slapd:slapd ldapadd:ldap-utils
-BENCHTOOLS := $(TOOLS) iperf3:iperf3
+TESTTOOLS := $(TOOLS) freeradius:freeradius radclient:freeradius-utils slapd:slapd ldapadd:ldap-utils redis-server:redis-server redis-cli:redis-tools
+BENCHTOOLS := $(TOOLS) iperf3:iperf3 redis-server:redis-server
 
 LINTER_VERSION := v2.15.0
 LINTER := bin/golangci-lint-$(LINTER_VERSION)

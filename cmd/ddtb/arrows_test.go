@@ -46,6 +46,7 @@ var dependencies = []string{
 	"github.com/google/go-cmp",
 	"github.com/pelletier/go-toml/v2",
 	"github.com/prometheus/client_golang",
+	"github.com/redis/go-redis/v9",
 	"github.com/rs/zerolog",
 	"github.com/spf13/cobra",
 	"github.com/vishvananda/netlink",

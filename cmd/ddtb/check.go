@@ -53,6 +53,9 @@ Exit status: 0 all is well; 1 the host lacks something; 78 the configuration is 
 				fmt.Fprintf(out, "ok    pool %s: %s\n", pool.Name, describePool(pool))
 			}
 			findings := p.host.check(conf)
+			if conf.Redis.Used() {
+				findings = append(findings, checkRedis(c.Context(), conf))
+			}
 			if user != "" {
 				password, err := askPassword(c.InOrStdin(), c.ErrOrStderr(), user)
 				if err != nil {

@@ -96,6 +96,9 @@ func openDaemon(ctx context.Context, c config.Config, d *daemon, version string)
 func (d *daemon) openBroker(ctx context.Context, c config.Config, registry *prometheus.Registry) (deps control.Deps, err error) {
 	table := builtIn()
 	here := given{config: c, log: d.log, registry: registry}
+	if here.redis, err = d.openRedis(c, registry); err != nil {
+		return deps, err
+	}
 	logins, err := table.openLogins(here)
 	if err != nil {
 		return deps, err

@@ -18,6 +18,7 @@ import (
 	"ddtb/provision/datapath"
 	"ddtb/provision/datapath/xdp"
 	"ddtb/provision/lease"
+	"ddtb/provision/redis"
 )
 
 // drivers is the one table of what is built in, by the names that the configuration knows.
@@ -59,6 +60,7 @@ type given struct {
 	config   config.Config
 	log      zerolog.Logger
 	registry prometheus.Registerer
+	redis    *redis.Conn // nil: [redis] names no server
 }
 
 // datapathDriver makes a datapath, takes what one left in the kernel out of it, and tells what the host has for one.

@@ -24,6 +24,7 @@ type Config struct {
 	TSP       TSP       `toml:"tsp"`
 	Pools     []Pool    `toml:"pool"`
 	Lease     Lease     `toml:"lease"`
+	Redis     Redis     `toml:"redis"`
 	Session   Session   `toml:"session"`
 	Datapath  Datapath  `toml:"datapath"`
 	AAA       AAA       `toml:"aaa"`
@@ -40,6 +41,7 @@ func Default() Config {
 		Server:    defaultServer(),
 		TSP:       defaultTSP(),
 		Lease:     defaultLease(),
+		Redis:     defaultRedis(),
 		Session:   defaultSession(),
 		Datapath:  defaultDatapath(),
 		AAA:       defaultAAA(),
@@ -88,6 +90,7 @@ func (c *Config) validate(doc *document) {
 	c.TSP.validate(doc)
 	validatePools(doc, c.Pools, c.Server.IPv6)
 	c.Lease.validate(doc, c.Session.Sweep)
+	c.Redis.validate(doc)
 	c.Session.validate(doc)
 	c.Datapath.validate(doc)
 	c.AAA.validate(doc)

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"ddtb/cmd/ddtb/config"
+	"ddtb/provision/redis"
+)
+
+// newRedis makes the connection of [redis]. It does not talk to the server yet.
+func newRedis(c config.Config, registry prometheus.Registerer) (*redis.Conn, error) {
+	o := c.Redis.Options()
+	o.Name, o.Registerer = c.Server.Name, registry
+	var err error
+	for file, secret := range map[string]*string{c.Redis.PasswordFile: &o.Password, c.Redis.SentinelPasswordFile: &o.SentinelPassword} {
+		if file == "" {
+			continue
+		}
+		if *secret, err = readSecret(file); err != nil {
+			return nil, fmt.Errorf("redis: %w", err)
+		}
+	}
+	if c.Redis.TLS {
+		if o.TLS, err = tlsConfig(c.Redis.CAFile, c.Redis.ServerName, c.Redis.CertFile, c.Redis.KeyFile); err != nil {
+			return nil, fmt.Errorf("redis: %w", err)
+		}
+	}
+	return redis.Open(o)
+}
+
+// openRedis makes the daemon's connection, nil if [redis] names no server.
+func (d *daemon) openRedis(c config.Config, registry prometheus.Registerer) (*redis.Conn, error) {
+	if !c.Redis.Used() {
+		return nil, nil
+	}
+	conn, err := newRedis(c, registry)
+	if err != nil {
+		return nil, err
+	}
+	d.closers = append(d.closers, conn.Close)
+	return conn, nil
+}
+
+// checkRedis asks the servers of [redis] whether they can be used.
+func checkRedis(ctx context.Context, c config.Config) finding {
+	f := finding{what: "redis " + strings.Join(c.Redis.Addresses, ", "), bad: true}
+	conn, err := newRedis(c, nil)
+	if err != nil {
+		f.detail = err.Error()
+		return f
+	}
+	defer conn.Close()
+	info, err := conn.Check(ctx)
+	if err != nil {
+		f.detail = err.Error()
+		return f
+	}
+	f.bad, f.detail = false, fmt.Sprintf("version %s, %d replicas", info.Version, info.Replicas)
+	return f
+}
