@@ -153,10 +153,14 @@ func NewServer(config ServerConfig) (*Server, error) {
 
 // gauges shows the tables.
 func (s *Server) gauges() {
-	for network, t := range map[string]*table{"udp": s.udp.table, "tcp": s.tcp.table} {
-		for name, standing := range map[string]standing{"answered": over, "login": stranger, "open": known} {
-			s.metrics.gauge("dialogues", "Dialogues in memory by network and state: login (no credential yet), open, answered (UDP, kept for retransmissions).",
-				prometheus.Labels{"network": network, "state": name}, func() float64 { return float64(t.count(standing)) })
+	tables := map[string]*table{"udp": s.udp.table, "tcp": s.tcp.table}
+	answered := map[string]func() int{"udp": s.udp.remembered, "tcp": func() int { return s.tcp.table.count(over) }}
+	for network, t := range tables {
+		for state, count := range map[string]func() int{
+			"login": func() int { return t.count(stranger) }, "open": func() int { return t.count(known) }, "answered": answered[network],
+		} {
+			s.metrics.gauge("dialogues", "Dialogues in memory by network and state: login (no credential yet), open, answered (remembered for retransmissions).",
+				prometheus.Labels{"network": network, "state": state}, func() float64 { return float64(count()) })
 		}
 	}
 	s.metrics.gauge("queued_requests", "UDP requests waiting for a worker.", nil, func() float64 { return float64(len(s.udp.jobs)) })
@@ -176,6 +180,10 @@ func (s *Server) Run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	for range s.limits.Workers {
 		workers.Go(s.udp.worker)
+	}
+	var senders sync.WaitGroup
+	for _, socket := range s.sockets {
+		senders.Go(socket.outbox.serve)
 	}
 	group, failed := errgroup.WithContext(ctx)
 	serving, stop := context.WithCancel(calls)
@@ -200,6 +208,10 @@ func (s *Server) Run(ctx context.Context) error {
 	s.tcp.connections.Wait()
 	s.udp.stop()
 	workers.Wait()
+	for _, socket := range s.sockets {
+		socket.outbox.stop()
+	}
+	senders.Wait()
 	return err
 }
 

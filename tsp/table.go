@@ -11,7 +11,7 @@ import (
 type standing uint8
 
 const (
-	over     standing = iota // answered to the end; kept only to answer retransmissions
+	over     standing = iota // answered to the end; a connection that its client keeps open
 	stranger                 // has named a mechanism or opened a connection, no more; or is anonymous and without an offer
 	known                    // the Backend works for it or knows it
 	standings

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"ddtb/tsp/mmsg"
 )
 
 // ipUDP is what IPv4 and UDP add to a datagram: counted where a reply's size on the wire is held against the request's.
@@ -20,16 +22,15 @@ const amplification = 3
 // room is how much TSP data a reply to a stranger's datagram of size octets may have.
 func room(size int) int { return amplification*(size+ipUDP) - ipUDP - headerLen }
 
-// retransmission is how long a client repeats a request that was answered: 8 times in 66 s.
-const retransmission = 66 * time.Second
-
 // udpServer is all UDP dialogues of a Server.
 type udpServer struct {
 	*Server
 	table     *table
 	dialogues map[endpoints]*udpDialogue // under table.mu
+	answered  *answered                  // those that are over, under table.mu
+	statuses  map[string]*said           // replies that many dialogues end with
 	jobs      chan job
-	inflight  atomic.Int64 // jobs queued or in work
+	inflight  atomic.Int64 // jobs queued or in work, and answers on their way to the socket
 }
 
 // job is work for the pool: a message to answer, or a dialogue to end.
@@ -41,71 +42,90 @@ type job struct {
 
 func newUDPServer(s *Server) *udpServer {
 	l := s.limits
-	return &udpServer{Server: s, dialogues: map[endpoints]*udpDialogue{}, jobs: make(chan job, l.Queue),
-		table: newTable(l.Dialogues, l.PerSource, [standings]time.Duration{over: retransmission, stranger: l.AuthTimeout, known: l.Timeout})}
+	u := &udpServer{Server: s, dialogues: map[endpoints]*udpDialogue{}, answered: newAnswered(l.Dialogues, s.now()), statuses: map[string]*said{},
+		jobs: make(chan job, l.Queue), table: newTable(l.Dialogues, l.PerSource, [standings]time.Duration{stranger: l.AuthTimeout, known: l.Timeout})}
+	for code := range s.metrics.replies {
+		line := appendStatus(nil, code, code.String())
+		for _, answer := range [][]byte{line, appendFrame(nil, line)} {
+			u.statuses[string(answer)] = &said{answer: answer}
+		}
+	}
+	return u
 }
+
+// Datagrams are read, and written, so many at a time. What is read may be a whole IPv6 packet that the kernel put together.
+const (
+	batch      = 32
+	largest    = 65536
+	outboxSize = 4096
+)
 
 // udpSocket is one of the Server's sockets.
 type udpSocket struct {
-	server   *Server
-	conn     *net.UDPConn
-	local    netip.AddrPort
-	wildcard bool
+	server *Server
+	conn   *net.UDPConn
+	local  netip.AddrPort
+	reader *mmsg.Reader
+	writer *mmsg.Writer // of the goroutine that reads
+	outbox *outbox
 }
 
 func newUDPSocket(s *Server, conn *net.UDPConn) (*udpSocket, error) {
+	reader, err := mmsg.NewReader(conn, batch, largest)
+	if err != nil {
+		return nil, err
+	}
 	address, ok := conn.LocalAddr().(*net.UDPAddr)
 	if !ok {
 		return nil, fmt.Errorf("udp socket on %v is not bound", conn.LocalAddr())
 	}
-	local := address.AddrPort()
-	u := &udpSocket{server: s, conn: conn, local: unmap(local), wildcard: local.Addr().IsUnspecified()}
-	if u.wildcard {
-		if err := receiveDestination(conn); err != nil {
-			return nil, err
-		}
+	u := &udpSocket{server: s, conn: conn, local: unmap(address.AddrPort()), reader: reader}
+	if u.writer, err = mmsg.NewWriter(conn, batch); err != nil {
+		return nil, err
+	}
+	if u.outbox, err = newOutbox(u); err != nil {
+		return nil, err
 	}
 	return u, nil
 }
 
 func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
 
-// serve reads datagrams until the socket is closed.
+// serve reads datagrams until the socket is closed, and sends what can be answered at once.
 func (u *udpSocket) serve() error {
-	buffer, scratch, oob := make([]byte, 65536), make([]byte, 0, 2*maxDatagram), make([]byte, oobSize)
+	scratch := make([]byte, batch*2*maxDatagram)
+	answers := make([]mmsg.Message, 0, batch)
 	for {
-		n, oobn, _, remote, err := u.conn.ReadMsgUDPAddrPort(buffer, oob)
+		messages, err := u.reader.Read()
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("read %s: %w", u.local, err)
 		}
-		local := u.local
-		if u.wildcard {
-			addr, ok := destination(oob[:oobn])
-			if !ok {
-				u.server.metrics.drops.malformed.Inc()
-				continue
+		answers = answers[:0]
+		for i, m := range messages {
+			local := u.local
+			if local.Addr().IsUnspecified() {
+				if !m.Local.IsValid() {
+					u.server.metrics.drops.malformed.Inc()
+					continue
+				}
+				local = netip.AddrPortFrom(m.Local, local.Port())
 			}
-			local = netip.AddrPortFrom(addr, local.Port())
+			space := scratch[i*2*maxDatagram : i*2*maxDatagram : (i+1)*2*maxDatagram]
+			if answer := u.server.udp.datagram(u, local, unmap(m.Remote), m.Data, space); len(answer) > 0 {
+				answers = append(answers, mmsg.Message{Data: answer, Remote: m.Remote, Local: m.Local})
+			}
 		}
-		if answer := u.server.udp.datagram(u, local, unmap(remote), buffer[:n], scratch); len(answer) > 0 {
-			u.send(local, remote, answer)
-		}
+		u.write(u.writer, answers)
 	}
 }
 
-// send writes one datagram, from the address the client spoke to. What cannot be sent is lost, as datagrams may be.
-func (u *udpSocket) send(local, remote netip.AddrPort, datagram []byte) {
-	var err error
-	if u.wildcard {
-		_, _, err = u.conn.WriteMsgUDPAddrPort(datagram, sendFrom(local.Addr()), remote)
-	} else {
-		_, err = u.conn.WriteToUDPAddrPort(datagram, remote)
-	}
-	if err != nil {
-		u.server.log.Debug().Err(err).Stringer("remote", remote).Msg("datagram not sent")
+// write sends datagrams. What cannot be sent is lost, as datagrams may be.
+func (u *udpSocket) write(w *mmsg.Writer, datagrams []mmsg.Message) {
+	if err := w.Write(datagrams); err != nil {
+		u.server.log.Debug().Err(err).Stringer("local", u.local).Msg("a datagram was not sent")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"ddtb/tsp/mmsg"
 	"ddtb/tsp/sasl"
 )
 
@@ -55,6 +56,9 @@ func (s *udpServer) restart(key endpoints, h header) {
 	defer s.table.mu.Unlock()
 	if d := s.dialogues[key]; d != nil {
 		d.restarted, d.version = true, h.sequence
+	} else if m, ok := s.answered.get(key); ok {
+		m.restarted, m.version = true, h.sequence
+		s.answered.change(key, m)
 	}
 }
 
@@ -82,6 +86,9 @@ func (s *udpServer) authenticate(u *udpSocket, peer Peer, mechanism sasl.Mechani
 				return nil
 			}
 		}
+	} else if m, ok := s.answered.get(key); ok && !m.begins(h) {
+		s.metrics.drops.stale.Inc()
+		return nil
 	}
 	if s.draining.Load() {
 		return s.status(answer, StatusBusy)
@@ -101,13 +108,10 @@ const (
 // judge tells a repeated AUTHENTICATE from that of a new dialogue. Sequences alone do not tell: each new socket of a client starts at the
 // same number.
 func (d *udpDialogue) judge(h header, mechanism sasl.Mechanism) judgement {
-	followsVersion := d.restarted && h.sequence == (d.version+1)&sequenceMask
 	switch {
-	case h.sequence == d.first.sequence && d.last.sequence == d.first.sequence && d.standing != over && d.mechanism == mechanism:
+	case h.sequence == d.first.sequence && d.last.sequence == d.first.sequence && d.mechanism == mechanism:
 		return repeated // the answer is still unused: it serves a new dialogue as well
-	case h == d.first:
-		return stale // the same datagram, late
-	case followsVersion, older(d.last.sequence, h.sequence):
+	case d.memory().begins(h):
 		return restarting
 	}
 	return stale
@@ -128,6 +132,7 @@ func (s *udpServer) open(u *udpSocket, key endpoints, peer Peer, mechanism sasl.
 		s.metrics.evicted.Inc()
 	}
 	s.dialogues[key] = d
+	s.answered.forget(key)
 	challenge, err := d.begin(realm)
 	if err != nil {
 		s.log.Error().Err(err).Str("mechanism", string(mechanism)).Msg("mechanism is advertised and cannot be used")
@@ -152,8 +157,7 @@ func (s *udpServer) proceed(key endpoints, h header, data, answer []byte, now ti
 	d := s.dialogues[key]
 	switch {
 	case d == nil:
-		s.metrics.drops.unknown.Inc()
-		return nil
+		return s.recall(key, h, data, answer)
 	case h.sequence == d.last.sequence && d.standing == stranger: // a copy may be shorter than what was answered first
 		return s.fitDatagram(s.again(d, h, answer), headerLen+len(data))
 	case h.sequence == d.last.sequence:
@@ -167,10 +171,6 @@ func (s *udpServer) proceed(key endpoints, h header, data, answer []byte, now ti
 	}
 	if len(data) == 0 {
 		return s.poll(d, h, answer)
-	}
-	if d.phase == phaseOver {
-		s.metrics.drops.stale.Inc()
-		return nil
 	}
 	if len(data) > maxMessage {
 		data = data[:maxMessage] // too short for its Content-length then: 500
@@ -278,20 +278,20 @@ func (s *udpServer) answer(d *udpDialogue, message []byte) {
 	d.answer, d.pending = parts[0], parts[1:]
 	gone := d.gone
 	switch {
+	case gone: // its time was up, or its client has begun another one
 	case d.phase == phaseOver:
-		s.table.move(&d.entry, over, s.now())
-		d.session = nil
+		s.close(d)
 	case d.mechanism == sasl.Anonymous && !d.offered: // anybody, perhaps under a forged address
 		s.table.move(&d.entry, stranger, s.now())
 	}
 	datagram := append(d.last.append(make([]byte, 0, headerLen+len(d.answer))), d.answer...)
 	s.table.mu.Unlock()
 
-	if gone { // its time was up, or its client has begun another one
+	if gone {
 		s.finish(d)
 		return
 	}
-	d.socket.send(d.peer.Local, d.peer.Remote, datagram)
+	d.socket.outbox.put(mmsg.Message{Data: datagram, Remote: d.peer.Remote, Local: d.peer.Local.Addr()})
 }
 
 // split cuts a reply into datagrams, at least one.
@@ -334,6 +334,7 @@ func (s *udpServer) forget(d *udpDialogue) {
 func (s *udpServer) sweep(now time.Time) {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
+	s.answered.age(now)
 	for e := s.table.expired(now); e != nil; e = s.table.expired(now) {
 		d, ok := e.owner.(*udpDialogue)
 		if !ok {
