@@ -37,6 +37,23 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, login Login) (Subscriber, error)
 }
 
+// Reauthorizer is an Authenticator that can be asked again about a subscriber whom it let in (RFC 2865 section 5.29).
+//
+// Reauthorize returns what he may have from now on. ErrRejected: the session has to end; ErrUnknown: this backend did not let
+// him in; ErrUnavailable: no answer was to be had. It is called by many goroutines at once, and bounded by ctx.
+type Reauthorizer interface {
+	Reauthorize(ctx context.Context, renewal Renewal) (Subscriber, error)
+}
+
+// Renewal names a session about which its backend is asked again. There is no credential in it: none is kept.
+type Renewal struct {
+	Subscriber Subscriber // as he is in force; Reauthorize is what the backend wants to see
+	Session    string
+	TunnelID   uint32
+	Client     netip.AddrPort
+	Server     netip.AddrPort
+}
+
 // Accountant takes billing records. Account returns nil once the record is safe (on disk, for backends that deliver
 // over a network); an error means that the record was not taken and the service must not be given.
 //
@@ -72,7 +89,7 @@ type Subscriber struct {
 	Routes          []Route       // prefixes routed to the subscriber besides his delegated one
 	Rate            Rate          // what his tunnel may carry
 	Filter          string        // name of a filter or plan (RADIUS Filter-Id), "" for none
-	Reauthorize     []byte        // not nil: at SessionTimeout the backend is asked again, with this State (RFC 2865 section 5.29)
+	Reauthorize     []byte        // not nil: at SessionTimeout the backend is asked again, see Reauthorizer, and wants to see this (State)
 	Message         string        // for the subscriber (RADIUS Reply-Message)
 	ResponseAuth    string        // DIGEST-MD5 rspauth, 32 hex digits (RFC 2831 section 2.1.3); only after a Digest login
 }

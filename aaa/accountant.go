@@ -91,6 +91,8 @@ func (c Cause) String() string {
 		return "Service-Unavailable"
 	case CauseUserError:
 		return "User-Error"
+	case CauseReauthentication:
+		return "Reauthentication-Failure"
 	}
 	return strconv.Itoa(int(c))
 }

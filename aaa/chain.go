@@ -47,6 +47,20 @@ func (c Chain) Authenticate(ctx context.Context, login Login) (Subscriber, error
 	return Subscriber{}, last
 }
 
+// Reauthorize implements Reauthorizer: it asks the backend that let the subscriber in.
+func (c Chain) Reauthorize(ctx context.Context, renewal Renewal) (Subscriber, error) {
+	for _, backend := range c {
+		asked, ok := backend.(Reauthorizer)
+		if !ok {
+			continue
+		}
+		if subscriber, err := asked.Reauthorize(ctx, renewal); !errors.Is(err, ErrUnknown) {
+			return subscriber, err
+		}
+	}
+	return Subscriber{}, fmt.Errorf("no backend can be asked again about what %q granted: %w", renewal.Subscriber.Backend, ErrUnknown)
+}
+
 // Guests lets Anonymous logins in, and nobody else: everybody is the same Subscriber.
 type Guests struct {
 	Subscriber Subscriber // what a guest may have; Name and Anonymous are set by Authenticate

@@ -46,6 +46,7 @@ const (
 	CausePortPreempted      Cause = 13 // replaced by a newer login
 	CauseServiceUnavailable Cause = 15
 	CauseUserError          Cause = 17
+	CauseReauthentication   Cause = 20 // Reauthentication-Failure (RFC 3580 section 2.1): the backend did not let the session go on
 )
 
 // Record is one accounting event of one session.

@@ -163,6 +163,9 @@ func (c *change) take(ctx context.Context) error {
 	e := c.e
 	c.mu.Lock()
 	e.since = c.at
+	if e.extra != nil && e.extra.renewal != nil {
+		e.extra.renewal.at = c.at + e.limits.Value().sessionTimeout.Milliseconds()
+	}
 	e.held = true // perhaps, even if the store gives an error
 	c.mu.Unlock()
 	data := memo{phase: phaseStarting, entry: e, prev: c.gone}.encode()
@@ -244,12 +247,12 @@ func (c *change) retire(ctx context.Context) {
 
 func (c *change) commit(ctx context.Context) (displaced *entry) {
 	c.retire(ctx)
-	e, t := c.e, c.e.terms.Value()
+	e := c.e
 	c.mu.Lock()
 	displaced = c.addActive(e)
 	e.seen, e.held = c.at, false
 	e.leaseEnd = uint32(time.UnixMilli(c.at).Add(c.s.LeaseTTL).Unix())
-	e.interim = firstInterim(e, t.records)
+	e.interim = firstInterim(e, e.limits.Value().records)
 	c.fresh = append(c.fresh, e)
 	c.mu.Unlock()
 	c.metrics.login(nil)

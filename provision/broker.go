@@ -26,6 +26,7 @@ type Deps struct {
 	Store      lease.Store
 	Datapath   datapath.Datapath // configured; not closed by the Broker
 	Accountant aaa.Accountant    // nil: no accounting
+	Backends   aaa.Reauthorizer  // nil: who is to be authorized again at his Session-Timeout is ended then
 	Logger     zerolog.Logger
 	Registerer prometheus.Registerer // nil: no metrics
 	Clock      func() time.Time      // nil: time.Now
@@ -38,6 +39,7 @@ type Broker struct {
 	store    lease.Store
 	datapath datapath.Datapath
 	account  aaa.Accountant
+	backends aaa.Reauthorizer
 	log      zerolog.Logger
 	clock    func() time.Time
 	rand     io.Reader
@@ -48,10 +50,11 @@ type Broker struct {
 	draining atomic.Bool // Shutdown has begun
 
 	*table
-	locks  *locks
-	events hub
-	marks  chan struct{} // one slot: table.fresh is not empty
-	sweeps sweepState
+	locks    *locks
+	events   hub
+	marks    chan struct{} // one slot: table.fresh is not empty
+	renewals chan []*entry // to be authorized again
+	sweeps   sweepState
 }
 
 // settings is a Config in force.
@@ -92,12 +95,14 @@ func New(config Config, deps Deps) (*Broker, error) {
 		store:    deps.Store,
 		datapath: deps.Datapath,
 		account:  deps.Accountant,
+		backends: deps.Backends,
 		log:      deps.Logger,
 		clock:    deps.Clock,
 		rand:     deps.Rand,
 		table:    newTable(),
 		locks:    newLocks(),
 		marks:    make(chan struct{}, 1),
+		renewals: make(chan []*entry),
 	}
 	b.settings.Store(s)
 	if b.account == nil {

@@ -103,7 +103,7 @@ func (m mortalAccountant) Account(ctx context.Context, r aaa.Record) error {
 }
 
 // ledger is an accountant that knows what a session may be billed: one Start, one Stop behind it, and what comes again
-// is the same.
+// is the same; and Accounting-On only when none goes on.
 type ledger struct {
 	mu       sync.Mutex
 	sessions map[string]map[aaa.Status]aaa.Record
@@ -113,6 +113,14 @@ type ledger struct {
 func (l *ledger) Account(_ context.Context, r aaa.Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if r.Status == aaa.StatusOn || r.Status == aaa.StatusOff {
+		for id, records := range l.sessions {
+			if _, stopped := records[aaa.StatusStop]; !stopped {
+				l.wrong = append(l.wrong, fmt.Sprintf("%s while session %s goes on", r.Status, id))
+			}
+		}
+		return nil
+	}
 	s := l.sessions[r.Session]
 	if s == nil {
 		s = make(map[aaa.Status]aaa.Record)
@@ -144,12 +152,13 @@ func (l *ledger) hasStopped(id string) bool {
 type life struct {
 	*world
 	*ledger
-	random *rand.Rand
-	fuse   *fuse
-	acked  map[string]Session // sessions that were accepted, by user, and that nobody ended
-	offers []Session
-	sent   map[string]uint64 // packets, by session
-	exact  bool              // no process has been killed yet: every packet must be billed
+	random  *rand.Rand
+	fuse    *fuse
+	acked   map[string]Session // sessions that were accepted, by user, and that nobody ended
+	offers  []Session
+	sent    map[string]uint64 // packets, by session
+	changed map[string][]byte // to what, by session
+	exact   bool              // no process has been killed yet: every packet must be billed
 }
 
 func newLife(t *testing.T, seed uint64) *life {
@@ -159,6 +168,7 @@ func newLife(t *testing.T, seed uint64) *life {
 	l := &life{
 		world: newWorld(t, config), ledger: &ledger{sessions: make(map[string]map[aaa.Status]aaa.Record)},
 		random: rand.New(rand.NewPCG(seed, 1)), acked: make(map[string]Session), sent: make(map[string]uint64), exact: true,
+		changed: make(map[string][]byte),
 	}
 	l.fuse = &fuse{left: -1}
 	l.plug()
@@ -188,8 +198,10 @@ func (l *life) step() {
 			}
 			break
 		}
-	case n < 18:
+	case n < 17:
 		l.trafficStep()
+	case n < 18:
+		l.changeStep(ctx)
 	default:
 		l.clock.advance(time.Duration(l.random.IntN(60)) * time.Second)
 		l.sweep(ctx)
@@ -245,6 +257,19 @@ func (l *life) trafficStep() {
 	}
 }
 
+// changeStep changes a session. One that was changed stays so; where the process was killed nobody knows.
+func (l *life) changeStep(ctx context.Context) {
+	for s := range l.Sessions(Filter{State: Active}) {
+		class := []byte{byte(l.random.IntN(256))}
+		if err := l.Change(ctx, s.ID, Change{Class: [][]byte{class}, Rate: &aaa.Rate{Up: uint64(class[0])}}); err == nil {
+			l.changed[s.ID] = class
+		} else if l.fuse.blown() {
+			delete(l.changed, s.ID)
+		}
+		return
+	}
+}
+
 // kill ends the process after so many more calls, and starts the next, which may be killed while it recovers.
 func (l *life) kill() {
 	*l.fuse = fuse{left: l.random.IntN(12), effect: l.random.IntN(2) == 0}
@@ -292,6 +317,9 @@ func (l *life) agree() {
 		}
 		sessions[s.ID], ends[end] = s, s
 		l.forwards(s)
+		if class, ok := l.changed[s.ID]; ok && (string(s.Subscriber.Class[0]) != string(class) || s.Subscriber.Rate.Up != uint64(class[0])) {
+			l.Errorf("session %s is %+v, it was changed to %v", s.ID, s.Subscriber, class)
+		}
 		if lease := l.lease(s); lease.Session != s.ID || lease.Endpoint != s.Endpoint {
 			l.Errorf("session %+v has lease %+v", s, lease)
 		}

@@ -5,6 +5,7 @@
 //
 //	Offer     a lease is found, nothing forwards         Activate  the tunnel forwards, Start is recorded
 //	Release   the tunnel is gone, Stop is recorded       sweep     the clock: counters, extension, reaping
+//	Change    other limits, now and after a restart      Reauthorizer   asked when a session's time is up
 //	Recover   after a start: leases against tunnels, made equal; the kernel forwarded all the time
 //
 // It knows neither TSP nor the kernel: the folders below are the lease store (lease), the face of the datapath (datapath)

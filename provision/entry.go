@@ -29,6 +29,7 @@ type entry struct {
 
 	// --------------------------------------------------
 
+	limits   unique.Handle[limits]
 	held     bool // Offered: the lease is held by this session already
 	sweep    uint8
 	state    State
@@ -41,33 +42,49 @@ type entry struct {
 
 // terms is what sessions have in common: what the backend said of the subscriber, and what was agreed on.
 type terms struct {
-	backend        string
-	authentic      aaa.Authentic
-	anonymous      bool
-	noPrefix       bool
-	pool           string // as the backend named it
-	sessionLimit   int
-	sessionTimeout time.Duration
-	idleTimeout    time.Duration
-	interim        time.Duration
+	backend      string
+	authentic    aaa.Authentic
+	anonymous    bool
+	noPrefix     bool
+	pool         string // as the backend named it
+	sessionLimit int
 
 	leasePool string
 	encap     datapath.Encap
 	local     netip.AddrPort
 	mtu       int
 	keepalive time.Duration
-	lifetime  time.Duration
-	silence   time.Duration // that ends the session
-	idle      bool          // silence is an idle timeout, not a lost client
-	records   time.Duration // between Interim records, 0: none
+	lost      time.Duration // of silence, after which the client is taken for gone
+}
+
+// limits is what bounds a session and may change while it is in force. Change writes it with the subscriber locked and
+// table.mu held, so whoever has one of the two may read it.
+type limits struct {
+	sessionTimeout time.Duration // as the backend named them
+	idleTimeout    time.Duration
+	interim        time.Duration
+	rate           aaa.Rate
+	filter         string
+
+	lifetime time.Duration // of the session, from entry.since
+	idle     time.Duration // of silence, that ends the session; 0: only the loss of the client does
+	records  time.Duration // between Interim records, 0: none
 }
 
 // extra is what few sessions have.
 type extra struct {
 	class   [][]byte
+	cui     []byte            // Chargeable-User-Identity
 	foreign netip.Prefix      // a static prefix from outside the pools
+	renewal *renewal          // the backend is to be asked again
 	base    datapath.Counters // counted before the tunnel was set anew: added to entry.raw
 	end     *ending           // state Ending only
+}
+
+// renewal is when the backend is asked whether the session may go on, and what it wants to see then.
+type renewal struct {
+	state []byte
+	at    int64 // Unix ms
 }
 
 // ending is how a session ended and what is still owed for it.
@@ -191,7 +208,7 @@ func (e *entry) tunnel(pool lease.Pool) datapath.Tunnel {
 }
 
 func (e *entry) subscriber() aaa.Subscriber {
-	t := e.terms.Value()
+	t, l := e.terms.Value(), e.limits.Value()
 	s := aaa.Subscriber{
 		Name:            e.name,
 		Anonymous:       t.anonymous,
@@ -200,12 +217,17 @@ func (e *entry) subscriber() aaa.Subscriber {
 		Pool:            t.pool,
 		NoPrefix:        t.noPrefix,
 		SessionLimit:    t.sessionLimit,
-		SessionTimeout:  t.sessionTimeout,
-		IdleTimeout:     t.idleTimeout,
-		InterimInterval: t.interim,
+		SessionTimeout:  l.sessionTimeout,
+		IdleTimeout:     l.idleTimeout,
+		InterimInterval: l.interim,
+		Rate:            l.rate,
+		Filter:          l.filter,
 	}
 	if e.extra != nil {
-		s.Class = e.extra.class
+		s.Class, s.CUI = e.extra.class, e.extra.cui
+		if e.extra.renewal != nil {
+			s.Reauthorize = e.extra.renewal.state
+		}
 	}
 	return s
 }
@@ -228,7 +250,7 @@ func (e *entry) session(s *settings) Session {
 		Prefix:     e.prefix(pool),
 		MTU:        t.mtu,
 		Keepalive:  t.keepalive,
-		Lifetime:   t.lifetime,
+		Lifetime:   e.limits.Value().lifetime,
 		Since:      time.UnixMilli(e.since).UTC(),
 		Seen:       time.UnixMilli(e.seen).UTC(),
 		Traffic:    e.total(),

@@ -16,4 +16,5 @@ var (
 	ErrAnonymousPrefix = errors.New("prefix requested by an anonymous subscriber") // 522
 	ErrBusy            = errors.New("server too busy")                             // 530: try again later
 	ErrNotFound        = errors.New("no such session")
+	ErrInvalid         = errors.New("more than a session can keep") // 310
 )

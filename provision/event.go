@@ -18,6 +18,7 @@ type EventKind string
 // The kinds of events.
 const (
 	EventLogin    EventKind = "login"    // a session is in force
+	EventChange   EventKind = "change"   // what it may have is another now: an operator or its backend decided so
 	EventLogout   EventKind = "logout"   // it has ended
 	EventKick     EventKind = "kick"     // it was ended by an operator
 	EventTakeover EventKind = "takeover" // it was ended by a newer one, of the same subscriber or at the same outer address

@@ -48,7 +48,7 @@ const (
 )
 
 const (
-	memoVersion = 1
+	memoVersion = 2
 	usualMemo   = 128       // octets, more than most need
 	maxSmall    = 1<<24 - 1 // the largest small number
 )
@@ -72,13 +72,17 @@ func (m memo) encode() []byte {
 }
 
 func appendEntry(b []byte, e *entry) []byte {
-	t := e.terms.Value()
-	b = append(b, bits(t.anonymous, t.noPrefix, t.idle, e.router), byte(t.authentic), byte(t.encap))
-	b = appendText(b, e.name, t.backend, t.pool)
+	t, l := e.terms.Value(), e.limits.Value()
+	var x extra
+	if e.extra != nil {
+		x = *e.extra
+	}
+	b = append(b, bits(t.anonymous, t.noPrefix, e.router, x.cui != nil, x.renewal != nil), byte(t.authentic), byte(t.encap))
+	b = appendText(b, e.name, t.backend, t.pool, l.filter)
 	for _, n := range []uint64{
-		uint64(t.sessionLimit), uint64(t.mtu), uint64(e.slot),
-		millis(t.sessionTimeout), millis(t.idleTimeout), millis(t.interim),
-		millis(t.keepalive), millis(t.lifetime), millis(t.silence), millis(t.records),
+		uint64(t.sessionLimit), uint64(t.mtu), uint64(e.slot), millis(t.keepalive), millis(t.lost),
+		millis(l.sessionTimeout), millis(l.idleTimeout), millis(l.interim), l.rate.Up, l.rate.Down,
+		millis(l.lifetime), millis(l.idle), millis(l.records),
 		uint64(e.since),
 	} {
 		b = binary.AppendUvarint(b, n)
@@ -88,18 +92,20 @@ func appendEntry(b []byte, e *entry) []byte {
 	b = binary.BigEndian.AppendUint16(b, e.port)
 	b = append(b, local[:]...)
 	b = binary.BigEndian.AppendUint16(b, t.local.Port())
-	var base datapath.Counters
-	var class [][]byte
-	if e.extra != nil {
-		base, class = e.extra.base, e.extra.class
-		if e.extra.end != nil {
-			base = e.total()
-		}
+	base := x.base
+	if x.end != nil {
+		base = e.total()
 	}
 	b = appendCounters(b, base)
-	b = binary.AppendUvarint(b, uint64(len(class)))
-	for _, c := range class {
+	b = binary.AppendUvarint(b, uint64(len(x.class)))
+	for _, c := range x.class {
 		b = appendText(b, string(c))
+	}
+	if x.cui != nil {
+		b = appendText(b, string(x.cui))
+	}
+	if x.renewal != nil {
+		b = binary.AppendUvarint(appendText(b, string(x.renewal.state)), uint64(x.renewal.at))
 	}
 	return b
 }
@@ -253,31 +259,41 @@ func (r *reader) counters() datapath.Counters {
 }
 
 func (r *reader) entry() *entry {
-	e, t := &entry{}, terms{}
+	e, t, l := &entry{}, terms{}, limits{}
 	flags := r.byte()
-	t.anonymous, t.noPrefix, t.idle, e.router = flags&1 != 0, flags&2 != 0, flags&4 != 0, flags&8 != 0
+	t.anonymous, t.noPrefix, e.router = flags&1 != 0, flags&2 != 0, flags&4 != 0
 	t.authentic, t.encap = aaa.Authentic(r.byte()), datapath.Encap(r.byte())
-	e.name, t.backend, t.pool = r.text(), r.text(), r.text()
-	t.sessionLimit, t.mtu, e.slot = r.small(), r.small(), uint16(r.small())
-	t.sessionTimeout, t.idleTimeout, t.interim = r.duration(), r.duration(), r.duration()
-	t.keepalive, t.lifetime, t.silence, t.records = r.duration(), r.duration(), r.duration(), r.duration()
+	e.name, t.backend, t.pool, l.filter = r.text(), r.text(), r.text(), r.text()
+	t.sessionLimit, t.mtu, e.slot, t.keepalive, t.lost = r.small(), r.small(), uint16(r.small()), r.duration(), r.duration()
+	l.sessionTimeout, l.idleTimeout, l.interim, l.rate.Up, l.rate.Down = r.duration(), r.duration(), r.duration(), r.number(), r.number()
+	l.lifetime, l.idle, l.records = r.duration(), r.duration(), r.duration()
 	e.since = r.time()
 	e.client, e.port = r.addrPort()
 	local, port := r.addrPort()
 	t.local = netip.AddrPortFrom(netip.AddrFrom4(local), port)
-	base, n := r.counters(), r.number()
-	var class [][]byte
-	for ; n > 0 && !r.failed; n-- {
-		class = append(class, []byte(r.text()))
+	if x := r.extra(flags&8 != 0, flags&16 != 0); x.base != (datapath.Counters{}) || x.class != nil || x.cui != nil || x.renewal != nil {
+		e.extra = &x
 	}
-	if base != (datapath.Counters{}) || class != nil {
-		*e.more() = extra{base: base, class: class}
-	}
-	if flags > 15 || t.encap != datapath.V6UDPV4 && t.encap != datapath.V6V4 {
+	if flags > 31 || t.encap != datapath.V6UDPV4 && t.encap != datapath.V6V4 {
 		r.failed = true
 	}
-	e.terms = unique.Make(t)
+	e.terms, e.limits = unique.Make(t), unique.Make(l)
 	return e
+}
+
+// extra reads what few sessions have; of the last two it is told whether they are there.
+func (r *reader) extra(cui, again bool) (x extra) {
+	x.base = r.counters()
+	for n := r.number(); n > 0 && !r.failed; n-- {
+		x.class = append(x.class, []byte(r.text()))
+	}
+	if cui {
+		x.cui = []byte(r.text())
+	}
+	if again {
+		x.renewal = &renewal{state: []byte(r.text()), at: r.time()}
+	}
+	return x
 }
 
 func (r *reader) end() *ending {

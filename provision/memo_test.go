@@ -20,12 +20,17 @@ func fullEntry() *entry {
 	return &entry{
 		name: "alice#2", slot: 3, router: true, client: [4]byte{198, 51, 100, 1}, port: 4000, since: 1772366400123,
 		terms: unique.Make(terms{
-			backend: "radius", authentic: aaa.AuthenticRADIUS, noPrefix: true, pool: "gold", sessionLimit: 3,
-			sessionTimeout: time.Hour, idleTimeout: time.Minute, interim: 5 * time.Minute, encap: datapath.V6UDPV4,
-			local: netip.MustParseAddrPort("192.0.2.1:3653"), mtu: 1472, keepalive: 30 * time.Second, lifetime: 24 * time.Hour,
-			silence: 90 * time.Second, idle: true, records: 7 * time.Minute,
+			backend: "radius", authentic: aaa.AuthenticRADIUS, noPrefix: true, pool: "gold", sessionLimit: 3, encap: datapath.V6UDPV4,
+			local: netip.MustParseAddrPort("192.0.2.1:3653"), mtu: 1472, keepalive: 30 * time.Second, lost: 90 * time.Second,
 		}),
-		extra: &extra{class: [][]byte{[]byte("one"), {0, 255}}, base: datapath.Counters{RxPackets: 1, RxBytes: 1 << 40, TxPackets: 3, TxBytes: 4}},
+		limits: unique.Make(limits{
+			sessionTimeout: time.Hour, idleTimeout: time.Minute, interim: 5 * time.Minute, rate: aaa.Rate{Up: 2e6, Down: 10e9}, filter: "10M/2M",
+			lifetime: 24 * time.Hour, idle: time.Minute, records: 7 * time.Minute,
+		}),
+		extra: &extra{
+			class: [][]byte{[]byte("one"), {0, 255}}, cui: []byte("cui"), renewal: &renewal{state: []byte("st"), at: 1772370000123},
+			base: datapath.Counters{RxPackets: 1, RxBytes: 1 << 40, TxPackets: 3, TxBytes: 4},
+		},
 	}
 }
 
@@ -78,7 +83,9 @@ func TestMemoFitsIntoLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := request(strings.Repeat("x", lease.MaxOwner-len("#256")), client(1, 1))
-	for range maxClass / 255 {
+	r.Subscriber.CUI, r.Subscriber.Reauthorize, r.Subscriber.SessionTimeout = make([]byte, 253), make([]byte, 253), 1<<30*time.Second
+	r.Subscriber.Filter, r.Subscriber.Rate = strings.Repeat("f", 253), aaa.Rate{Up: 1 << 63, Down: 1 << 63}
+	for opaque(r.Subscriber)+255 <= maxOpaque {
 		r.Subscriber.Class = append(r.Subscriber.Class, make([]byte, 253))
 	}
 	r.Subscriber.Pool, r.Subscriber.Backend = "main", strings.Repeat("b", 64)

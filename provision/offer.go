@@ -25,8 +25,9 @@ type Request struct {
 	Keepalive  time.Duration  // interval wanted; 0: the client asked for none
 }
 
-// maxClass bounds all Class attributes of a subscriber together, in octets with two more for each.
-const maxClass = 1024
+// maxOpaque bounds what is kept of a subscriber only to be given back: Class, Chargeable-User-Identity, State and the name of
+// his filter, in octets with two more for each. Two sessions' worth of it fits into a lease.
+const maxOpaque = 1280
 
 // Offer reserves a tunnel for a subscriber and tells what it would be. Nothing forwards before Activate, and a session
 // that the offer would replace goes on until then. An offer not accepted within OfferTimeout is withdrawn. A new offer
@@ -94,13 +95,10 @@ func (r *Request) check() error {
 	if !r.Local.Addr().Is4() {
 		return fmt.Errorf("local end %v: IPv4 expected", r.Local)
 	}
-	sub, class := r.Subscriber, 0
-	for _, c := range sub.Class {
-		class += len(c) + 2
-	}
-	if !sub.Anonymous && sub.Name == "" || len(Owner(sub.Name, MaxSlots)) > lease.MaxOwner || class > maxClass {
-		return fmt.Errorf("name of %d and class of %d octets: a name that makes an owner of at most %d, and at most %d of class expected",
-			len(sub.Name), class, lease.MaxOwner, maxClass)
+	sub := r.Subscriber
+	if !sub.Anonymous && sub.Name == "" || len(Owner(sub.Name, MaxSlots)) > lease.MaxOwner || opaque(sub) > maxOpaque {
+		return fmt.Errorf("name of %d octets, and %d of class, user identity, state and filter: a name that makes an owner of at most %d, "+
+			"and at most %d of the others expected: %w", len(sub.Name), opaque(sub), lease.MaxOwner, maxOpaque, ErrInvalid)
 	}
 	if r.Router && sub.Anonymous {
 		return ErrAnonymousPrefix
@@ -109,6 +107,15 @@ func (r *Request) check() error {
 		return fmt.Errorf("none may be delegated: %w", ErrPrefixLength)
 	}
 	return nil
+}
+
+// opaque counts what maxOpaque bounds.
+func opaque(sub aaa.Subscriber) int {
+	n := len(sub.CUI) + len(sub.Reauthorize) + len(sub.Filter) + 6
+	for _, c := range sub.Class {
+		n += len(c) + 2
+	}
+	return n
 }
 
 // admit refuses before anything is spent when there is no room. Who has a session already may replace it.

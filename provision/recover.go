@@ -30,6 +30,9 @@ func (b *Broker) Recover(ctx context.Context) error {
 	b.mu.Lock()
 	sessions := b.sessions()
 	b.mu.Unlock()
+	if sessions == 0 {
+		b.announce(ctx, aaa.StatusOn, 0)
+	}
 	b.log.Info().Int("sessions", sessions).Int("adopted", r.adopted).Int("set", len(r.bare)).Int("removed", len(r.strays)).
 		Int("ended", r.ended+len(r.stale)+len(r.misfits)).Msg("recovered")
 	b.ready.Store(true)
@@ -322,7 +325,7 @@ func (r *recovery) finishGone(ctx context.Context, e *entry) error {
 
 // nextInterim is when the next Interim record of a recovered session is due.
 func nextInterim(e *entry, now int64) uint32 {
-	every := e.terms.Value().records
+	every := e.limits.Value().records
 	if every == 0 {
 		return 0
 	}

@@ -4,6 +4,7 @@ package provision
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -200,5 +201,35 @@ func TestRecoverCanBeTriedAgain(t *testing.T) {
 	}
 	if n := b.sessions(); n != len(sessions) {
 		t.Errorf("%d sessions", n)
+	}
+}
+
+// Accounting-On and Accounting-Off are given when no session goes on, and only then: billing closes all it has open.
+func TestAnnounce(t *testing.T) {
+	w := start(t, testConfig())
+	statuses := func() (out []aaa.Status) {
+		for _, r := range w.records.Records() {
+			out = append(out, r.Status)
+		}
+		return out
+	}
+	s := w.login(request("alice", client(1, 1)))
+	w.sweepAfter(time.Second)
+	w.restart()
+	if err := w.Shutdown(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	w.forwards(s)
+	if err := w.Shutdown(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	want := []aaa.Status{aaa.StatusOn, aaa.StatusStart, aaa.StatusStop, aaa.StatusOff, aaa.StatusOn}
+	if got := statuses(); !slices.Equal(got, want) {
+		t.Errorf("records %v, want %v", got, want)
+	}
+	if off := w.records.Records()[3]; off.Cause != aaa.CauseAdminReboot || off.Session != "" {
+		t.Errorf("Accounting-Off is %+v", off)
 	}
 }

@@ -112,7 +112,7 @@ func TestTakeover(t *testing.T) {
 	for _, r := range w.records.Records() {
 		order = append(order, r.Status)
 	}
-	if !slices.Equal(order, []aaa.Status{aaa.StatusStart, aaa.StatusStop, aaa.StatusStart}) {
+	if !slices.Equal(order, []aaa.Status{aaa.StatusOn, aaa.StatusStart, aaa.StatusStop, aaa.StatusStart}) {
 		t.Errorf("records came as %v", order)
 	}
 	if state, _ := w.tunnel(fresh.TunnelID); state.Counters != (datapath.Counters{}) {

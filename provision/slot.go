@@ -50,7 +50,11 @@ func (b *Broker) contend(e *entry) error {
 }
 
 func (b *Broker) silent(e *entry) bool {
-	return b.now()-e.seen > e.terms.Value().silence.Milliseconds()
+	silence := e.terms.Value().lost
+	if idle := e.limits.Value().idle; idle > 0 {
+		silence = min(silence, idle)
+	}
+	return b.now()-e.seen > silence.Milliseconds()
 }
 
 // choose picks the slot for a further session of a subscriber: the one of the same outer address, else the lowest free

@@ -63,7 +63,7 @@ func (b *Broker) Status() Status {
 }
 
 // Shutdown refuses new logins and takes pending offers back. Then, if keep is false, it ends every session with
-// CauseAdminReboot; otherwise the tunnels stay in force for the next process, which Recovers them. Run should end after
+// CauseAdminReboot and gives an Accounting-Off record; otherwise the tunnels stay in force for the next process, which Recovers them. Run should end after
 // Shutdown, not before. What could not be done is in the error, and is left to the next process.
 func (b *Broker) Shutdown(ctx context.Context, keep bool) error {
 	b.draining.Store(true)
@@ -74,7 +74,18 @@ func (b *Broker) Shutdown(ctx context.Context, keep bool) error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("shut down: %w", err)
 	}
+	if !keep {
+		b.announce(ctx, aaa.StatusOff, aaa.CauseAdminReboot)
+	}
 	return nil
+}
+
+// announce gives an Accounting-On or Accounting-Off record (RFC 2866 section 5.1): no session of this node goes on. It closes
+// what a billing system may still have open of it, so it is given only when that is so. Nothing that is billed hangs on it.
+func (b *Broker) announce(ctx context.Context, status aaa.Status, cause aaa.Cause) {
+	if err := b.account.Account(ctx, aaa.Record{Status: status, Time: b.clock().UTC(), Cause: cause}); err != nil {
+		b.log.Error().Err(err).Stringer("status", status).Msg("accounting record not taken; sessions that billing has open and that are none stay open there")
+	}
 }
 
 func (b *Broker) inState(state State) []*entry {

@@ -42,6 +42,7 @@ type due struct {
 	ends     map[aaa.Cause][]*entry
 	records  []*entry
 	extend   []*entry
+	renew    []*entry          // their backend is to be asked again
 	missing  []*entry          // in force here, not in the datapath
 	strays   map[uint32]uint64 // tunnels in the datapath of a session that is not ours: session by id
 	sessions int               // matched
@@ -51,6 +52,7 @@ type due struct {
 func (b *Broker) Run(ctx context.Context) error {
 	var wait sync.WaitGroup
 	wait.Go(func() { b.markLoop(ctx) })
+	wait.Go(func() { b.reauthorizeLoop(ctx) })
 	defer wait.Wait()
 	for {
 		b.sweep(ctx)
@@ -90,6 +92,7 @@ func (b *Broker) sweep(ctx context.Context) {
 		errs = append(errs, b.each(ctx, entries, b.endBy(cause)))
 	}
 	errs = append(errs, b.each(ctx, found.records, b.interim))
+	b.renew(found.renew)
 	b.swept(ctx, began, errors.Join(errs...))
 }
 
@@ -153,13 +156,15 @@ func (b *Broker) lookAt(s *settings, states []datapath.State, found *due) {
 		e.seen = max(e.seen, state.LastSeen.UnixMilli())
 		e.sweep = b.sweeps.round
 		found.sessions++
-		t := e.terms.Value()
-		switch cause := over(e, &t, now); {
+		switch cause := over(e, now); {
 		case cause != 0:
 			found.ends[cause] = append(found.ends[cause], e)
 			continue
 		case e.interim != 0 && int64(e.interim) <= now/1000:
 			found.records = append(found.records, e)
+		}
+		if e.extra != nil && e.extra.renewal != nil && e.extra.renewal.at <= now {
+			found.renew = append(found.renew, e)
 		}
 		if e.leaseEnd < renew {
 			found.extend = append(found.extend, e)
@@ -169,16 +174,18 @@ func (b *Broker) lookAt(s *settings, states []datapath.State, found *due) {
 }
 
 // over says why a session has to end now, 0 if it has not.
-func over(e *entry, t *terms, now int64) aaa.Cause {
+func over(e *entry, now int64) aaa.Cause {
+	l, lost := e.limits.Value(), e.terms.Value().lost
+	silence := now - e.seen
 	switch {
-	case now-e.since >= t.lifetime.Milliseconds():
+	case now-e.since >= l.lifetime.Milliseconds():
 		return aaa.CauseSessionTimeout
-	case now-e.seen < t.silence.Milliseconds():
-		return 0
-	case t.idle:
+	case l.idle > 0 && l.idle < lost && silence >= l.idle.Milliseconds():
 		return aaa.CauseIdleTimeout
+	case silence >= lost.Milliseconds():
+		return aaa.CauseLostCarrier
 	}
-	return aaa.CauseLostCarrier
+	return 0
 }
 
 // endBy is endLocked with a cause.
@@ -226,7 +233,7 @@ func (b *Broker) interim(ctx context.Context, e *entry) error {
 	b.mu.Lock()
 	current := e.state == Active
 	record := e.record(s, aaa.StatusInterim, now)
-	every := e.terms.Value().records
+	every := e.limits.Value().records
 	b.mu.Unlock()
 	if !current {
 		return nil

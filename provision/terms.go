@@ -34,17 +34,31 @@ func newEntry(s *settings, id sid, r Request) (*entry, error) {
 		slot:   1,
 		router: r.Router,
 		terms:  unique.Make(s.terms(r, pool.Name)),
+		limits: unique.Make(s.limits(r.Subscriber, 0)),
 	}
 	if !sub.Anonymous {
 		e.name = strings.Clone(sub.Name) // the message it was cut out of may hold a password
 	}
-	if foreign.IsValid() || sub.Class != nil {
-		e.extra = &extra{foreign: foreign}
-	}
-	for _, c := range sub.Class {
-		e.extra.class = append(e.extra.class, slices.Clone(c))
+	x := extra{foreign: foreign, class: copyClass(sub.Class), cui: slices.Clone(sub.CUI), renewal: renewalOf(sub, 0)}
+	if foreign.IsValid() || x.class != nil || x.cui != nil || x.renewal != nil {
+		e.extra = &x
 	}
 	return e, nil
+}
+
+// renewalOf is when the backend wants to be asked again about what it granted at an instant (Unix ms), nil for never.
+func renewalOf(sub aaa.Subscriber, at int64) *renewal {
+	if sub.Reauthorize == nil || sub.SessionTimeout <= 0 {
+		return nil
+	}
+	return &renewal{state: slices.Clone(sub.Reauthorize), at: at + sub.SessionTimeout.Milliseconds()}
+}
+
+func copyClass(class [][]byte) (out [][]byte) {
+	for _, c := range class {
+		out = append(out, slices.Clone(c))
+	}
+	return out
 }
 
 // checkLength tells whether the prefix there would be is at least as large as the one wanted.
@@ -105,47 +119,53 @@ func (s *settings) wanted(sub aaa.Subscriber) (pool lease.Pool, index uint32, fo
 	return pool, index, sub.Prefix, nil
 }
 
-// terms settles what a session is promised.
+// terms settles what a session is promised once and for all.
 func (s *settings) terms(r Request, pool string) terms {
 	sub := r.Subscriber
 	t := terms{
-		backend:        sub.Backend,
-		authentic:      sub.Authentic,
-		anonymous:      sub.Anonymous,
-		noPrefix:       sub.NoPrefix,
-		pool:           sub.Pool,
-		sessionLimit:   min(max(0, sub.SessionLimit), maxSmall),
+		backend:      sub.Backend,
+		authentic:    sub.Authentic,
+		anonymous:    sub.Anonymous,
+		noPrefix:     sub.NoPrefix,
+		pool:         sub.Pool,
+		sessionLimit: min(max(0, sub.SessionLimit), maxSmall),
+		leasePool:    pool,
+		encap:        r.Encap,
+		local:        r.Local,
+		mtu:          s.MTU,
+		keepalive:    s.Keepalive.Default,
+		lost:         s.LostUnasked,
+	}
+	if r.Keepalive > 0 {
+		t.keepalive = min(max(r.Keepalive, s.Keepalive.Min), s.Keepalive.Max)
+		t.lost = time.Duration(s.LostAfter) * t.keepalive
+	}
+	t.keepalive, t.lost = stored(t.keepalive), stored(t.lost)
+	return t
+}
+
+// limits settles what bounds a session that has been in force for so long already. Whom the backend wants to be asked about
+// again is not ended by his Session-Timeout.
+func (s *settings) limits(sub aaa.Subscriber, age time.Duration) limits {
+	l := limits{
 		sessionTimeout: stored(sub.SessionTimeout),
 		idleTimeout:    stored(sub.IdleTimeout),
 		interim:        stored(sub.InterimInterval),
-		leasePool:      pool,
-		encap:          r.Encap,
-		local:          r.Local,
-		mtu:            s.MTU,
-		keepalive:      s.Keepalive.Default,
+		rate:           sub.Rate,
+		filter:         sub.Filter,
 		lifetime:       stored(s.Lifetime),
 		records:        stored(s.Interim),
 	}
-	if t.sessionTimeout > 0 {
-		t.lifetime = min(t.lifetime, t.sessionTimeout)
+	if l.sessionTimeout > 0 && sub.Reauthorize == nil { // else the backend decides then
+		l.lifetime = min(l.lifetime, stored(age)+l.sessionTimeout)
 	}
-	if t.interim > 0 {
-		t.records = max(t.interim, minInterim)
+	if l.interim > 0 {
+		l.records = max(l.interim, minInterim)
 	}
-	t.silence = s.LostUnasked
-	if r.Keepalive > 0 {
-		t.keepalive = min(max(r.Keepalive, s.Keepalive.Min), s.Keepalive.Max)
-		t.silence = time.Duration(s.LostAfter) * t.keepalive
+	if l.idle = l.idleTimeout; l.idle == 0 {
+		l.idle = stored(s.IdleTimeout)
 	}
-	idle := t.idleTimeout
-	if idle == 0 {
-		idle = stored(s.IdleTimeout)
-	}
-	if idle > 0 && idle < t.silence {
-		t.silence, t.idle = idle, true
-	}
-	t.keepalive, t.silence = stored(t.keepalive), stored(t.silence)
-	return t
+	return l
 }
 
 // minInterim is the least a backend may ask for (RFC 2869 section 5.16).

@@ -55,6 +55,7 @@ type world struct {
 	otherStore lease.Store
 	otherPath  datapath.Datapath
 	accountant aaa.Accountant
+	oracle     *oracle // asked again about sessions, if set
 }
 
 var (
@@ -126,6 +127,9 @@ func (w *world) restart() {
 	}
 	if w.accountant != nil {
 		deps.Accountant = w.accountant
+	}
+	if w.oracle != nil {
+		deps.Backends = w.oracle
 	}
 	var err error
 	if w.Broker, err = New(w.config, deps); err != nil {

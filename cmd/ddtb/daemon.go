@@ -127,7 +127,7 @@ func (d *daemon) openBroker(ctx context.Context, c config.Config, registry *prom
 		return deps, fmt.Errorf("datapath: %w", err)
 	}
 	d.broker, err = provision.New(c.Settings(), provision.Deps{
-		Store: store, Datapath: d.dp, Accountant: billing, Logger: d.log, Registerer: registry,
+		Store: store, Datapath: d.dp, Accountant: billing, Backends: logins.chain, Logger: d.log, Registerer: registry,
 	})
 	if err != nil {
 		return deps, err
