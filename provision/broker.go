@@ -48,6 +48,7 @@ type Broker struct {
 
 	ready    atomic.Bool // Recover has come through
 	draining atomic.Bool // Shutdown has begun
+	drained  atomic.Bool // Drain
 
 	*table
 	locks    *locks

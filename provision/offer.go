@@ -48,6 +48,9 @@ func (b *Broker) offer(ctx context.Context, r Request) (Session, error) {
 	if !b.ready.Load() || b.draining.Load() {
 		return Session{}, fmt.Errorf("not serving: %w", ErrBusy)
 	}
+	if b.drained.Load() {
+		return Session{}, fmt.Errorf("being drained: %w", ErrBusy)
+	}
 	if err := r.check(); err != nil {
 		return Session{}, err
 	}

@@ -17,6 +17,7 @@ type Status struct {
 	Node     string
 	Started  time.Time
 	Ready    bool // Recover has come through and Shutdown has not begun
+	Drained  bool // Drain: no offers are made
 	Config   Config
 	Active   map[datapath.Encap]int
 	Offered  int
@@ -37,6 +38,7 @@ func (b *Broker) Status() Status {
 		Node:     s.Node,
 		Started:  b.started,
 		Ready:    b.ready.Load() && !b.draining.Load(),
+		Drained:  b.drained.Load(),
 		Config:   s.Config,
 		Active:   make(map[datapath.Encap]int),
 		Watchers: int(b.events.count.Load()),

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package fleet
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"ddtb/aaa"
+	"ddtb/provision"
+)
+
+// actMost bounds what is being done at a time because other servers said so: each waits for the store and the accountant.
+const actMost = 64
+
+// follow reads what the other servers write. After a time in which it could not, all leases are asked for: what was not
+// heard of may have ended sessions here.
+func (a *Agent) follow(ctx context.Context) {
+	acts := newActs()
+	defer acts.wait()
+	delay, missed := retryFirst, false
+	for ctx.Err() == nil {
+		err := a.board.Follow(ctx, a.Name, Follower{
+			Ready: func() {
+				delay = retryFirst
+				if missed {
+					acts.begin(func() { a.reassert(ctx) })
+				}
+			},
+			Event:   func(e Event) { a.heard(ctx, acts, e) },
+			Command: func(c Command) { acts.begin(func() { a.obey(ctx, c) }) },
+		})
+		if err == nil {
+			return // ctx is done
+		}
+		missed = true
+		a.Logger.Debug().Err(err).Msg("what the other servers write cannot be read")
+		if !sleep(ctx, delay) {
+			return
+		}
+		delay = min(2*delay, retryLast)
+	}
+}
+
+// reassert asks for all leases.
+func (a *Agent) reassert(ctx context.Context) {
+	if err := a.broker.Reassert(ctx); err != nil && ctx.Err() == nil {
+		a.Logger.Warn().Err(err).Msg("leases were not extended; the sweep tries again")
+	}
+}
+
+// heard acts on an event of another server.
+func (a *Agent) heard(ctx context.Context, acts *acts, e Event) {
+	if e.Node == a.Name || e.Kind != provision.EventLogin {
+		return
+	}
+	s := e.Session
+	rival := provision.Rival{ID: s.ID, Owner: s.Owner, Pool: s.Pool, Endpoint: s.Endpoint, Since: s.Since}
+	if !a.broker.Contested(rival) {
+		return
+	}
+	acts.begin(func() {
+		begin := a.Clock()
+		if err := a.broker.Contest(ctx, rival); err != nil {
+			a.Logger.Warn().Err(err).Str("session", s.ID).Str("node", e.Node).Msg("a login at another server may have ended a session here; the sweep finds out")
+			return
+		}
+		a.metrics.contested.Observe(a.Clock().Sub(begin).Seconds())
+	})
+}
+
+// obey does what another server asks for.
+func (a *Agent) obey(ctx context.Context, c Command) {
+	var err error
+	switch c.Verb {
+	case Kick:
+		err = a.broker.Release(ctx, c.Session, aaa.CauseAdminReset)
+		if errors.Is(err, provision.ErrNotFound) {
+			poke(a.behind) // so the board says otherwise
+			return
+		}
+	case Drain:
+		err = a.drain(true)
+	case Undrain:
+		err = a.drain(false)
+	default:
+		err = errors.New("no such command")
+	}
+	line := a.Logger.Info()
+	if err != nil {
+		line = a.Logger.Warn().Err(err)
+	}
+	line.Str("verb", string(c.Verb)).Str("session", c.Session).Str("by", c.By).Msg("asked by another server")
+}
+
+// acts are a bounded number of things that are being done.
+type acts struct {
+	slots chan struct{}
+	group sync.WaitGroup
+}
+
+func newActs() *acts { return &acts{slots: make(chan struct{}, actMost)} }
+
+// begin does something beside the caller, who waits while too much is being done.
+func (a *acts) begin(what func()) {
+	a.slots <- struct{}{}
+	a.group.Go(func() {
+		defer func() { <-a.slots }()
+		what()
+	})
+}
+
+func (a *acts) wait() { a.group.Wait() }
+
+// await asks again and again until done says so or time is up.
+func await(ctx context.Context, done func() (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	for {
+		ok, err := done()
+		if ok || err != nil {
+			return err
+		}
+		if !sleep(ctx, 20*time.Millisecond) {
+			return ErrUnavailable
+		}
+	}
+}
