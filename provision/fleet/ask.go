@@ -97,7 +97,7 @@ func (a *Agent) Kick(ctx context.Context, id string) error {
 // no server that would take them; ErrNotFound if none has that name.
 func (a *Agent) Drain(ctx context.Context, node string, on bool) error {
 	if node == "" || node == a.Name {
-		return a.drain(on)
+		return a.drain(ctx, on)
 	}
 	verb := Undrain
 	if on {
@@ -113,7 +113,9 @@ func (a *Agent) Drain(ctx context.Context, node string, on bool) error {
 		if at < 0 {
 			return false, fmt.Errorf("server %.40q: %w", node, ErrNotFound)
 		}
-		seen = nodes[at]
+		if seen = nodes[at]; on && len(choose(slices.Delete(nodes, at, at+1), 1)) == 0 {
+			return false, ErrNowhere
+		}
 		return on == (seen.State == Draining || seen.State == Drained), nil
 	}
 	if done, err := look(); done || err != nil {

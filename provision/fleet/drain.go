@@ -15,7 +15,10 @@ import (
 const paces = 10
 
 // drain begins or ends the draining of this server. It lasts until it is ended, or the daemon.
-func (a *Agent) drain(on bool) error {
+func (a *Agent) drain(ctx context.Context, on bool) error {
+	if err := a.meet(ctx); err != nil && on {
+		a.Logger.Debug().Err(err).Msg("draining: the other servers are taken to be as they were")
+	}
 	if on && len(choose(a.known(), 1)) == 0 && !a.Elsewhere() {
 		return ErrNowhere
 	}

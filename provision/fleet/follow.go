@@ -82,9 +82,9 @@ func (a *Agent) obey(ctx context.Context, c Command) {
 			return
 		}
 	case Drain:
-		err = a.drain(true)
+		err = a.drain(ctx, true)
 	case Undrain:
-		err = a.drain(false)
+		err = a.drain(ctx, false)
 	default:
 		err = errors.New("no such command")
 	}
