@@ -27,7 +27,8 @@ type Datapath interface {
 	// Configure puts local endpoints, pools and server address in force. Tunnels found in the kernel from an earlier
 	// process stay in force and keep their counters; those a changed Config no longer has room for are removed.
 	Configure(ctx context.Context, config Config) error
-	// Set adds tunnels or changes those with the same id. Counters start at zero when Session differs, else go on.
+	// Set adds tunnels or changes those with the same id. Counters start at zero when Session differs, else go on. Of a
+	// tunnel of which only MTU or Rate change no packet is lost.
 	// All of a batch that is valid is in force when it returns; the error joins those that are not.
 	Set(ctx context.Context, tunnels ...Tunnel) error
 	// Delete stops a tunnel and returns its last counters, exact to the packet; ErrNotFound if there is none.
@@ -113,7 +114,19 @@ type Tunnel struct {
 	Endpoint netip.Addr     // inner address of the client
 	Prefix   netip.Prefix   // delegated prefix, invalid if none; may lie outside the pool (static)
 	MTU      int            // largest inner packet, octets; 0: Config.MTU
+	Rate     Rate
 }
+
+// Rate bounds the traffic of a tunnel in each direction, in bits of inner packets a second; 0 is no bound.
+type Rate struct {
+	Rx uint64 // from the client
+	Tx uint64 // to the client
+}
+
+// Burst is how many octets of inner packets may pass at once, after a pause, at a rate that is not 0: those of a tenth of
+// a second, which TCP needs over the usual distances, but 32 KiB at least, or there would be no train of segments at low rates.
+// A driver lets a packet pass that finds any credit left, whatever its length, and takes its length from what comes next.
+func Burst(rate uint64) uint64 { return max(rate/8/10, 32<<10) }
 
 // Counters of one tunnel, of inner packets.
 type Counters struct {
