@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ddtb/aaa"
+	"ddtb/provision/datapath"
 	"ddtb/provision/lease"
 )
 
@@ -38,6 +39,9 @@ func TestChange(t *testing.T) {
 		if sub.Rate != (aaa.Rate{Up: 1e6, Down: 5e6}) || got.Lifetime != 4*time.Hour || sub.IdleTimeout != time.Minute ||
 			sub.InterimInterval != 10*time.Minute || fmt.Sprint(sub.Class) != "[[2] [3]]" || string(sub.CUI) != "cui" || sub.Filter != "gold" {
 			t.Errorf("%s: session is %+v", when, got)
+		}
+		if state, _ := w.tunnel(s.TunnelID); state.Rate != (datapath.Rate{Rx: 1e6, Tx: 5e6}) || state.RxPackets != 10 {
+			t.Errorf("%s: tunnel is %+v", when, state)
 		}
 		w.restart()
 	}
@@ -119,6 +123,9 @@ func TestChangeFails(t *testing.T) {
 	fails(t, w.Change(t.Context(), s.ID, rate), ErrInProgress)
 	if got := w.session(s.ID); got.Subscriber.Rate != (aaa.Rate{}) || got.Subscriber.Class != nil {
 		t.Errorf("session is %+v after changes that failed", got)
+	}
+	if state, _ := w.tunnel(s.TunnelID); state.Rate != (datapath.Rate{}) {
+		t.Errorf("tunnel is %+v after changes that failed", state)
 	}
 	w.forwards(s)
 }

@@ -194,7 +194,7 @@ func (e *entry) clientAddr() netip.AddrPort {
 
 // tunnel is the wanted state of the session's tunnel.
 func (e *entry) tunnel(pool lease.Pool) datapath.Tunnel {
-	t := e.terms.Value()
+	t, rate := e.terms.Value(), e.limits.Value().rate
 	return datapath.Tunnel{
 		ID:       e.tunnelID,
 		Session:  e.id.tunnel(),
@@ -204,6 +204,7 @@ func (e *entry) tunnel(pool lease.Pool) datapath.Tunnel {
 		Endpoint: pool.Endpoint(e.index),
 		Prefix:   e.prefix(pool),
 		MTU:      t.mtu,
+		Rate:     datapath.Rate{Rx: rate.Up, Tx: rate.Down},
 	}
 }
 
