@@ -68,6 +68,7 @@ func ParseRatePair(text string, unit uint64) (a, b uint64, ok bool) {
 }
 
 func parseRate(text string, unit uint64) (uint64, bool) {
+	text = strings.TrimSpace(text)
 	digits := strings.TrimRight(text, "kKmMgG")
 	switch strings.ToUpper(text[len(digits):]) {
 	case "":
@@ -85,4 +86,20 @@ func parseRate(text string, unit uint64) (uint64, bool) {
 		return 0, false
 	}
 	return n * unit, true
+}
+
+// Plans gives names to rates.
+type Plans map[string]Rate
+
+// Rate reads a filter's name (RADIUS Filter-Id): a plan's, or "down/up" in kbit/s or with K, M or G, which anything may stand
+// before up to a comma. ok is false if it tells no rate.
+func (p Plans) Rate(filter string) (r Rate, ok bool) {
+	if r, ok = p[filter]; ok {
+		return r, true
+	}
+	if i := strings.LastIndexByte(filter, ','); i >= 0 {
+		filter = filter[i+1:]
+	}
+	r.Down, r.Up, ok = ParseRatePair(filter, 1000)
+	return r, ok
 }

@@ -73,6 +73,10 @@ func (b *Broker) offer(ctx context.Context, r Request) (Session, error) {
 	if err := b.place(ctx, s, e, r.Subscriber); err != nil {
 		return Session{}, err
 	}
+	if n := len(r.Subscriber.Routes); n > 0 {
+		b.log.Warn().Str("user", r.Subscriber.Name).Str("backend", r.Subscriber.Backend).Int("routes", n).
+			Msg("routes of a subscriber are passed over: a tunnel carries its endpoint and one delegated prefix")
+	}
 	return b.snapshot(e), nil
 }
 

@@ -225,6 +225,9 @@ func (a *Authenticator) subscriber(ctx context.Context, e *ldapv3.Entry, user st
 	if err := errors.Join(g.errs...); err != nil {
 		return aaa.Subscriber{}, fmt.Errorf("%w: entry %q: %w", aaa.ErrUnavailable, e.DN, err)
 	}
+	if rate, ok := a.o.Plans.Rate(g.s.Filter); ok && g.s.Rate == (aaa.Rate{}) {
+		g.s.Rate = rate
+	}
 	g.s.Name, g.s.Backend, g.s.Authentic = user, "ldap", aaa.AuthenticRemote
 	if name := first(e, a.o.Map.Name); name != "" {
 		g.s.Name = name

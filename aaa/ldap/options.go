@@ -11,6 +11,8 @@ import (
 	"time"
 
 	ldapv3 "github.com/go-ldap/ldap/v3"
+
+	"ddtb/aaa"
 )
 
 // Options of an Authenticator. Zero fields mean the default named.
@@ -28,7 +30,8 @@ type Options struct {
 	GroupDN     string // not "": only its members may have a tunnel
 	GroupFilter string // searched below Base with {dn} and {user}; "": memberOf of the entry must hold GroupDN
 
-	Map Map
+	Map   Map
+	Plans aaa.Plans // rates by the name that Map.Filter gives
 
 	Timeout     time.Duration // of one operation and of a dial; 0: 5 s
 	Dead        time.Duration // a server that failed is passed over for so long; 0: 30 s

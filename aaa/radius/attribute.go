@@ -15,6 +15,7 @@ import (
 // or does not know them.
 const (
 	attrVendorSpecific   radius.Type = 26
+	attrProxyState       radius.Type = 33  // RFC 2865 section 5.33
 	attrFramedIPv6Prefix radius.Type = 97  // RFC 3162 section 2.3
 	attrFramedIPv6Route  radius.Type = 99  // RFC 3162 section 2.5; aaa.ParseRoute
 	attrDelegatedPrefix  radius.Type = 123 // RFC 4818

@@ -31,7 +31,7 @@ type AuthOptions struct {
 	Vendor  uint32       // number our vendor attributes go by; 0: DocumentationVendor
 	Guest   aaa.Password // account that ANONYMOUS logins are mapped to; "" for none
 	Rates   []RateSource // where rates are looked for, in order; nil: RateSources
-	Plans   Plans
+	Plans   aaa.Plans
 	Secured bool // every server is reached by RadSec: what DigestHA1 needs unless it is forced
 	Force   bool // DigestHA1 even so
 }
@@ -98,27 +98,49 @@ func (a *Authenticator) Authenticate(ctx context.Context, login aaa.Login) (aaa.
 	if err != nil {
 		return aaa.Subscriber{}, fmt.Errorf("radius: %s: %w", name, err)
 	}
+	s, err := a.granted(reply, name)
+	if err != nil {
+		return aaa.Subscriber{}, err
+	}
+	s.ResponseAuth = proof
+	s.Anonymous = login.Credential.Mechanism() == aaa.MechanismAnonymous
+	return s, nil
+}
+
+// backendName is what subscribers are marked with.
+const backendName = "radius"
+
+// granted is what an Access-Accept gives.
+func (a *Authenticator) granted(reply *Reply, name string) (aaa.Subscriber, error) {
 	s, err := subscriber(reply.Packet, name, a.o.Rates, a.o.Plans)
 	if err != nil {
 		return aaa.Subscriber{}, fmt.Errorf("radius: server %s: %s: %w: Access-Accept: %w", reply.Server, name, aaa.ErrUnavailable, err)
 	}
-	s.Backend, s.ResponseAuth = "radius", proof
-	s.Anonymous = login.Credential.Mechanism() == aaa.MechanismAnonymous
+	s.Backend = backendName
 	return s, nil
 }
 
 // request sends an Access-Request and returns the Access-Accept.
 func (a *Authenticator) request(ctx context.Context, login aaa.Login, name string, build Builder) (*Reply, error) {
+	return a.ask(ctx, name, func(p *radius.Packet) error {
+		if err := build(p); err != nil {
+			return err
+		}
+		a.describe(p, login.Client, login.Server)
+		p.Add(rfc2865.ServiceType_Type, radius.NewInteger(uint32(rfc2865.ServiceType_Value_FramedUser)))
+		addText(p, rfc2869.ConnectInfo_Type, "TSP "+string(login.Credential.Mechanism()), 50)
+		return nil
+	})
+}
+
+// ask sends an Access-Request about a name and returns the Access-Accept.
+func (a *Authenticator) ask(ctx context.Context, name string, build Builder) (*Reply, error) {
 	reply, err := a.client.Exchange(ctx, radius.CodeAccessRequest, func(p *radius.Packet) error {
 		if len(name) > 253 {
 			return fmt.Errorf("%w: the name has %d octets, at most 253 fit", aaa.ErrRejected, len(name))
 		}
 		p.Add(rfc2865.UserName_Type, radius.Attribute(name))
-		if err := build(p); err != nil {
-			return err
-		}
-		a.describe(p, login)
-		return nil
+		return build(p)
 	})
 	if err != nil {
 		return nil, err
@@ -139,18 +161,16 @@ func quoted(message string) string {
 	return fmt.Sprintf(": %q", message)
 }
 
-// describe says where the login comes from (RFC 2865 section 4.1 demands a NAS; the rest is for the server's policy).
-func (a *Authenticator) describe(p *radius.Packet, login aaa.Login) {
+// describe says who asks and where the client is (RFC 2865 section 4.1 demands a NAS; the rest is for the server's policy).
+func (a *Authenticator) describe(p *radius.Packet, client, server netip.AddrPort) {
 	a.o.NAS.describe(p)
-	p.Add(rfc2865.ServiceType_Type, radius.NewInteger(uint32(rfc2865.ServiceType_Value_FramedUser)))
 	p.Add(rfc2865.NASPortType_Type, radius.NewInteger(uint32(rfc2865.NASPortType_Value_Virtual)))
-	if login.Client.IsValid() {
-		addText(p, rfc2865.CallingStationID_Type, login.Client.String(), 50)
+	if client.IsValid() {
+		addText(p, rfc2865.CallingStationID_Type, client.String(), 50)
 	}
-	if login.Server.IsValid() {
-		addText(p, rfc2865.CalledStationID_Type, login.Server.String(), 50)
+	if server.IsValid() {
+		addText(p, rfc2865.CalledStationID_Type, server.String(), 50)
 	}
-	addText(p, rfc2869.ConnectInfo_Type, "TSP "+string(login.Credential.Mechanism()), 50)
 }
 
 // describe adds NAS-Identifier and the NAS's address.

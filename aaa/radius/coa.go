@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,6 +43,7 @@ type Selector struct {
 // Change is what a CoA-Request sets; nil pointers change nothing.
 type Change struct {
 	Rate            *aaa.Rate
+	Filter          *string // by which the rate was named, if it was
 	SessionTimeout  *time.Duration
 	IdleTimeout     *time.Duration
 	InterimInterval *time.Duration
@@ -59,7 +61,9 @@ const (
 	CauseInvalidRequest       ErrorCause = 404
 	CauseUnsupportedService   ErrorCause = 405
 	CauseInvalidValue         ErrorCause = 407
+	CauseProhibited           ErrorCause = 501
 	CauseNoSession            ErrorCause = 503
+	CauseNotRemovable         ErrorCause = 504
 	CauseResources            ErrorCause = 506
 	CauseManySessions         ErrorCause = 508
 )
@@ -67,13 +71,25 @@ const (
 // Error implements error.
 func (c ErrorCause) Error() string { return fmt.Sprintf("Error-Cause %d", uint32(c)) }
 
+const attrErrorCause = 101
+
 // ErrNoSession: no session matches the Selector.
 var ErrNoSession error = CauseNoSession
 
 // DynamicClient is a Dynamic Authorization Client that may ask.
 type DynamicClient struct {
-	Source netip.Prefix // its address
-	Secret []byte
+	Source       netip.Prefix // its address
+	Secret       []byte
+	NoDisconnect bool // it may not end sessions
+	NoChange     bool // it may not change them
+}
+
+// may tells whether the client may ask for this.
+func (c *DynamicClient) may(code radius.Code) error {
+	if code == radius.CodeDisconnectRequest && c.NoDisconnect || code == radius.CodeCoARequest && c.NoChange {
+		return fmt.Errorf("not for this client: %w", CauseProhibited)
+	}
+	return nil
 }
 
 // DynamicOptions of a DynamicServer.
@@ -83,8 +99,7 @@ type DynamicOptions struct {
 	Sign     bool          // a request without Message-Authenticator is refused
 	Window   time.Duration // not 0: Event-Timestamp is required, and no further from now than this
 	Rates    []RateSource
-	Plans    Plans
-	Vendor   uint32
+	Plans    aaa.Plans
 	Log      zerolog.Logger
 	Now      func() time.Time
 	Parallel int // requests acted on at a time, more are dropped and will be sent again; 0: 64
@@ -127,7 +142,7 @@ func (d *DynamicServer) Serve(ctx context.Context, conn *net.UDPConn) error {
 			return fmt.Errorf("dynamic authorization: %w", err)
 		}
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
-		wire, secret, err := d.admit(buf[:n], from)
+		wire, client, err := d.admit(buf[:n], from)
 		if err != nil {
 			d.o.Log.Debug().Err(err).Stringer("from", from).Msg("dynamic authorization request dropped")
 			continue
@@ -149,7 +164,7 @@ func (d *DynamicServer) Serve(ctx context.Context, conn *net.UDPConn) error {
 		request := append([]byte(nil), wire...)
 		d.wg.Go(func() {
 			defer func() { <-d.acting }()
-			reply := d.answer(ctx, request, secret, from)
+			reply := d.answer(ctx, request, client, from)
 			d.cache.end(key, reply)
 			_, _ = conn.WriteToUDPAddrPort(reply, from)
 		})
@@ -158,16 +173,13 @@ func (d *DynamicServer) Serve(ctx context.Context, conn *net.UDPConn) error {
 
 // admit checks a datagram as far as silence is the answer (RFC 5176 section 3.4 and 6): the source, the form, the Request
 // Authenticator, the Message-Authenticator and the Event-Timestamp.
-func (d *DynamicServer) admit(b []byte, from netip.AddrPort) (wire, secret []byte, err error) {
-	for _, c := range d.o.Clients {
-		if c.Source.Contains(from.Addr()) {
-			secret = c.Secret
-			break
-		}
-	}
-	if secret == nil {
+func (d *DynamicServer) admit(b []byte, from netip.AddrPort) (wire []byte, client *DynamicClient, err error) {
+	i := slices.IndexFunc(d.o.Clients, func(c DynamicClient) bool { return c.Source.Contains(from.Addr()) })
+	if i < 0 {
 		return nil, nil, errors.New("not from a known client")
 	}
+	client = &d.o.Clients[i]
+	secret := client.Secret
 	wire, err = trim(b)
 	if err != nil {
 		return nil, nil, err
@@ -190,7 +202,7 @@ func (d *DynamicServer) admit(b []byte, from netip.AddrPort) (wire, secret []byt
 	if offset != 0 && !hmac.Equal(messageAuthenticator(wire, zero[:], offset, secret), wire[offset+2:offset+messageAuthenticatorLen]) {
 		return nil, nil, errMA
 	}
-	return wire, secret, d.timely(wire, secret)
+	return wire, client, d.timely(wire, secret)
 }
 
 // timely applies the window on Event-Timestamp (RFC 5176 section 6.3).
@@ -213,50 +225,67 @@ func (d *DynamicServer) timely(wire, secret []byte) error {
 }
 
 // answer acts on an authentic request and makes the reply.
-func (d *DynamicServer) answer(ctx context.Context, wire, secret []byte, from netip.AddrPort) []byte {
-	request, err := radius.Parse(wire, secret)
+func (d *DynamicServer) answer(ctx context.Context, wire []byte, client *DynamicClient, from netip.AddrPort) []byte {
 	ack, nak := radius.CodeDisconnectACK, radius.CodeDisconnectNAK
 	if wire[0] == byte(radius.CodeCoARequest) {
 		ack, nak = radius.CodeCoAACK, radius.CodeCoANAK
 	}
-	if err == nil {
-		err = d.act(ctx, request)
-	}
-	code := ack
-	if err != nil {
-		code = nak
-	}
-	d.o.Log.Info().Stringer("from", from).Int("request", int(wire[0])).Err(err).Msg("dynamic authorization")
-	return d.encodeReply(wire, secret, code, err)
-}
-
-// encodeReply makes a signed reply; its Message-Authenticator is computed over the Request Authenticator.
-func (d *DynamicServer) encodeReply(request, secret []byte, code radius.Code, err error) []byte {
-	reply := &radius.Packet{Code: code, Identifier: request[1], Secret: secret, Authenticator: [16]byte(request[4:headerLen])}
+	reply := &radius.Packet{Code: ack, Identifier: wire[1], Secret: client.Secret, Authenticator: [16]byte(wire[4:headerLen])}
 	reply.Add(attrMessageAuthenticator, make(radius.Attribute, messageAuthenticatorLen-2))
+	request, err := radius.Parse(wire, client.Secret)
 	if err != nil {
-		const attrErrorCause = 101
+		err = fmt.Errorf("%w: %w", CauseInvalidRequest, err)
+	} else if err = returnProxyState(reply, request); err == nil {
+		err = d.act(ctx, request, client)
+	}
+	if err != nil {
 		cause := CauseResources
 		errors.As(err, &cause)
+		reply.Code = nak
 		reply.Add(attrErrorCause, radius.NewInteger(uint32(cause)))
 	}
-	unsigned, errs := reply.MarshalBinary()
-	if errs != nil {
-		panic("a reply of two attributes does not fit: " + errs.Error())
+	d.o.Log.Info().Stringer("from", from).Int("request", int(wire[0])).Err(err).Msg("dynamic authorization")
+	return finish(reply, wire[4:headerLen])
+}
+
+// returnProxyState copies what proxies put into a request into its reply, unchanged and in order (RFC 5176 section 3.1).
+func returnProxyState(reply, request *radius.Packet) error {
+	const room = maxLen - headerLen - messageAuthenticatorLen - 6 // Error-Cause
+	length := 0
+	for _, state := range values(request, attrProxyState) {
+		if length += len(state) + 2; length > room {
+			return fmt.Errorf("Proxy-State does not fit into a reply: %w", CauseInvalidRequest)
+		}
+		reply.Add(attrProxyState, state)
 	}
-	sign(unsigned, request[4:headerLen], secret)
+	return nil
+}
+
+// finish signs a reply; its Message-Authenticator, the first attribute, is computed over the Request Authenticator.
+func finish(reply *radius.Packet, authenticator []byte) []byte {
+	unsigned, err := reply.MarshalBinary()
+	if err != nil {
+		panic("a reply that was counted out does not fit: " + err.Error())
+	}
+	sign(unsigned, authenticator, reply.Secret)
 	copy(reply.Attributes[0].Attribute, unsigned[headerLen+2:])
-	wire, errs := reply.Encode()
-	if errs != nil {
-		panic("a reply of two attributes does not fit: " + errs.Error())
+	wire, err := reply.Encode()
+	if err != nil {
+		panic("a reply that was counted out does not fit: " + err.Error())
 	}
 	return wire
 }
 
 // act finds what is wanted and has it done.
-func (d *DynamicServer) act(ctx context.Context, p *radius.Packet) error {
-	if err := d.o.NAS.isMeant(p); err != nil {
-		return err
+func (d *DynamicServer) act(ctx context.Context, p *radius.Packet, client *DynamicClient) error {
+	for _, check := range []func() error{
+		func() error { return d.o.NAS.isMeant(p) },
+		func() error { return client.may(p.Code) },
+		func() error { return supported(p) },
+	} {
+		if err := check(); err != nil {
+			return err
+		}
 	}
 	session, err := selector(p)
 	if err != nil {

@@ -108,8 +108,19 @@ func TestDynamicAuthorization(t *testing.T) {
 		{"no session", "disconnect", `NAS-Identifier = "ts1"`, []string{"Disconnect-NAK", "Missing-Attribute"}},
 		{"change", "coa", `Acct-Session-Id = "s1", Filter-Id = "10M/2M", Session-Timeout = 60`, []string{"CoA-ACK"}},
 		{"nothing to change", "coa", `Acct-Session-Id = "s1"`, []string{"CoA-NAK", "Missing-Attribute"}},
+		{"of a plan", "coa", `Acct-Session-Id = "s1", Filter-Id = "gold"`, []string{"CoA-ACK"}},
+		{"no plan", "coa", `Acct-Session-Id = "s1", Filter-Id = "golden"`, []string{"CoA-NAK", "Invalid-Attribute-Value"}},
+		{"no rate in a vendor's", "coa", `Acct-Session-Id = "s1", Cisco-AVPair = "shell:priv-lvl=15"`, []string{"CoA-NAK", "Invalid-Attribute-Value"}},
+		{"another vendor", "coa", `Acct-Session-Id = "s1", Juniper-Local-User-Name = "x"`, []string{"CoA-NAK", "Unsupported-Attribute"}},
+		{"what cannot change", "coa", `Acct-Session-Id = "s1", Framed-IPv6-Pool = "x"`, []string{"CoA-NAK", "Unsupported-Attribute"}},
+		{"a change in a disconnect", "disconnect", `Acct-Session-Id = "s1", Filter-Id = "10M/2M"`, []string{"Disconnect-NAK", "Unsupported-Attribute"}},
+		{"a new login", "coa", `Acct-Session-Id = "s1", Service-Type = Authorize-Only, State = 0x01`, []string{"CoA-NAK", "Unsupported-Service"}},
+		{"no address", "disconnect", `Calling-Station-Id = "here"`, []string{"Disconnect-NAK", "Invalid-Attribute-Value"}},
+		{"through proxies", "disconnect", `Acct-Session-Id = "s1", Proxy-State = 0x0102, Proxy-State += 0x03`,
+			[]string{"Disconnect-ACK", "Proxy-State = 0x0102", "Proxy-State = 0x03"}},
+		{"no address through a proxy", "coa", `Calling-Station-Id = "here", Idle-Timeout = 1, Proxy-State = 0x0102`, []string{"CoA-NAK", "Proxy-State = 0x0102"}},
 	}
-	address := listen(t, &sessions{}, radius.DynamicOptions{})
+	address := listen(t, &sessions{}, radius.DynamicOptions{Plans: aaa.Plans{"gold": {Down: 1e9}}})
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			got := radclient(t, address, tt.kind, "coasecret", tt.attributes)
@@ -119,6 +130,24 @@ func TestDynamicAuthorization(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestDynamicAuthorizationProhibited: a client that may only do the one is told so when it wants the other.
+func TestDynamicAuthorizationProhibited(t *testing.T) {
+	for kind, client := range map[string]radius.DynamicClient{"disconnect": {NoDisconnect: true}, "coa": {NoChange: true}} {
+		client.Source, client.Secret = netip.MustParsePrefix("127.0.0.1/32"), []byte("coasecret")
+		address := listen(t, &sessions{}, radius.DynamicOptions{Clients: []radius.DynamicClient{client}})
+		for _, other := range []string{"disconnect", "coa"} {
+			attributes := `Acct-Session-Id = "s1"`
+			if other == "coa" {
+				attributes += ", Idle-Timeout = 60"
+			}
+			got := radclient(t, address, other, "coasecret", attributes)
+			if refused := strings.Contains(got, "Administratively-Prohibited"); refused != (kind == other) {
+				t.Errorf("a client without %s asked for %s: %s", kind, other, got)
+			}
+		}
 	}
 }
 
@@ -151,7 +180,8 @@ func TestDynamicAuthorizationSelects(t *testing.T) {
 	address := listen(t, h, radius.DynamicOptions{})
 	radclient(t, address, "coa", "coasecret", `Acct-Session-Id = "s1", User-Name = "alice", NAS-Port = 7, NAS-Port-Id = "tunnel-7",
 		Calling-Station-Id = "198.51.100.7:40000", Framed-IPv6-Address = 2001:db8::5, Delegated-IPv6-Prefix = 2001:db8:500::/56,
-		Chargeable-User-Identity = "cui", Idle-Timeout = 0, Acct-Interim-Interval = 10, Class = 0x01, WISPr-Bandwidth-Max-Up = 1000`)
+		Chargeable-User-Identity = "cui", Idle-Timeout = 0, Acct-Interim-Interval = 10, Class = 0x01, WISPr-Bandwidth-Max-Up = 1000,
+		Event-Timestamp = 1`)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.selectors) != 1 || len(h.changes) != 1 {

@@ -33,70 +33,61 @@ const (
 	vendorWISPr    = 14122
 )
 
-// Plans gives names (Filter-Id) to rates.
-type Plans map[string]aaa.Rate
+// rateVendors are whose attributes tell rates.
+var rateVendors = []uint32{vendorCisco, vendorMikrotik, vendorWISPr}
 
-// rate is what the first source that says something says.
-func rate(p *radius.Packet, sources []RateSource, plans Plans) aaa.Rate {
-	readers := map[RateSource]func(*radius.Packet) aaa.Rate{
-		RateFilterID: func(p *radius.Packet) aaa.Rate { return filterRate(p, plans) },
+// rate is what the first source that says something says; ok is false if none does.
+func rate(p *radius.Packet, sources []RateSource, plans aaa.Plans) (r aaa.Rate, ok bool) {
+	readers := map[RateSource]func(*radius.Packet) (aaa.Rate, bool){
+		RateFilterID: func(p *radius.Packet) (aaa.Rate, bool) { return filterRate(p, plans) },
 		RateMikrotik: mikrotikRate,
 		RateWISPr:    wisprRate,
 		RateCisco:    ciscoRate,
 	}
 	for _, source := range sources {
-		if r := readers[source](p); r != (aaa.Rate{}) {
-			return r
+		if r, ok := readers[source](p); ok {
+			return r, true
 		}
 	}
-	return aaa.Rate{}
+	return aaa.Rate{}, false
 }
 
-func filterRate(p *radius.Packet, plans Plans) aaa.Rate {
+func filterRate(p *radius.Packet, plans aaa.Plans) (aaa.Rate, bool) {
 	for _, a := range values(p, rfc2865.FilterID_Type) {
-		text := string(a)
-		if r, ok := plans[text]; ok {
-			return r
-		}
-		if i := strings.LastIndexByte(text, ','); i >= 0 {
-			text = text[i+1:]
-		}
-		down, up, ok := aaa.ParseRatePair(text, 1000)
-		if ok {
-			return aaa.Rate{Up: up, Down: down}
+		if r, ok := plans.Rate(string(a)); ok {
+			return r, true
 		}
 	}
-	return aaa.Rate{}
+	return aaa.Rate{}, false
 }
 
-func mikrotikRate(p *radius.Packet) aaa.Rate {
+func mikrotikRate(p *radius.Packet) (aaa.Rate, bool) {
 	for _, v := range vendorAttributes(p, vendorMikrotik, 8) {
 		first, _, _ := strings.Cut(strings.TrimSpace(string(v)), " ")
 		if up, down, ok := aaa.ParseRatePair(first, 1); ok {
-			return aaa.Rate{Up: up, Down: down}
+			return aaa.Rate{Up: up, Down: down}, true
 		}
 	}
-	return aaa.Rate{}
+	return aaa.Rate{}, false
 }
 
-func wisprRate(p *radius.Packet) aaa.Rate {
-	number := func(kind byte) uint64 {
+func wisprRate(p *radius.Packet) (r aaa.Rate, ok bool) {
+	for kind, direction := range map[byte]*uint64{7: &r.Up, 8: &r.Down} {
 		for _, v := range vendorAttributes(p, vendorWISPr, kind) {
 			if len(v) == 4 {
-				return uint64(binary.BigEndian.Uint32(v))
+				*direction, ok = uint64(binary.BigEndian.Uint32(v)), true
+				break
 			}
 		}
-		return 0
 	}
-	return aaa.Rate{Up: number(7), Down: number(8)}
+	return r, ok
 }
 
-func ciscoRate(p *radius.Packet) aaa.Rate {
-	var r aaa.Rate
+func ciscoRate(p *radius.Packet) (r aaa.Rate, ok bool) {
 	for _, v := range vendorAttributes(p, vendorCisco, 1) {
-		_, text, ok := strings.Cut(string(v), "rate-limit ")
+		_, text, found := strings.Cut(string(v), "rate-limit ")
 		fields := strings.Fields(text)
-		if !ok || len(fields) < 2 {
+		if !found || len(fields) < 2 {
 			continue
 		}
 		direction, rest := fields[0], fields[1:]
@@ -107,10 +98,10 @@ func ciscoRate(p *radius.Packet) aaa.Rate {
 		switch {
 		case err != nil:
 		case direction == "input":
-			r.Up = bits
+			r.Up, ok = bits, true
 		case direction == "output":
-			r.Down = bits
+			r.Down, ok = bits, true
 		}
 	}
-	return r
+	return r, ok
 }

@@ -3,11 +3,12 @@
 package radius
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"layeh.com/radius"
@@ -17,8 +18,6 @@ import (
 	"layeh.com/radius/rfc3162"
 	"layeh.com/radius/rfc4372"
 	"layeh.com/radius/rfc6911"
-
-	"ddtb/aaa"
 )
 
 // isMeant checks the attributes that name a NAS (RFC 5176 section 3): a request for another one gets Error-Cause 403.
@@ -95,34 +94,71 @@ func parseClient(text string) (netip.AddrPort, error) {
 	return netip.ParseAddrPort(text)
 }
 
+// Attributes a request may carry (RFC 5176 section 3.6, what of it there is here). Those that name a NAS or a session:
+var naming = []radius.Type{
+	rfc2865.UserName_Type, rfc2865.NASIPAddress_Type, rfc2865.NASPort_Type, rfc2865.CallingStationID_Type, rfc2865.NASIdentifier_Type,
+	rfc2866.AcctSessionID_Type, rfc2869.NASPortID_Type, rfc4372.ChargeableUserIdentity_Type, rfc3162.NASIPv6Address_Type,
+	attrFramedIPv6Prefix, attrDelegatedPrefix, rfc6911.FramedIPv6Address_Type,
+	attrProxyState, rfc2869.EventTimestamp_Type, attrMessageAuthenticator, rfc2865.ServiceType_Type,
+}
+
+// Those that a Disconnect-Request may have besides, and those that a CoA-Request may.
+var (
+	explaining = []radius.Type{rfc2865.ReplyMessage_Type, rfc2866.AcctTerminateCause_Type}
+	changing   = []radius.Type{
+		rfc2865.FilterID_Type, rfc2865.Class_Type, rfc2865.SessionTimeout_Type, rfc2865.IdleTimeout_Type, rfc2869.AcctInterimInterval_Type,
+	}
+)
+
+// supported refuses a request with an attribute that would not be acted on, with Error-Cause 401 (RFC 5176 section 3.5), or with
+// a Service-Type, which asks for a login of its own: Error-Cause 405.
+func supported(p *radius.Packet) error {
+	for _, avp := range p.Attributes {
+		t, ok := avp.Type, false
+		switch {
+		case t == rfc2865.ServiceType_Type:
+			return fmt.Errorf("Service-Type: %w", CauseUnsupportedService)
+		case p.Code == radius.CodeDisconnectRequest:
+			ok = slices.Contains(explaining, t)
+		case t == attrVendorSpecific:
+			ok = len(avp.Attribute) >= 4 && slices.Contains(rateVendors, binary.BigEndian.Uint32(avp.Attribute))
+		default:
+			ok = slices.Contains(changing, t)
+		}
+		if !ok && !slices.Contains(naming, t) {
+			return fmt.Errorf("attribute %d: %w", t, CauseUnsupportedAttribute)
+		}
+	}
+	return nil
+}
+
 // change reads what a CoA-Request sets. One that sets nothing known here gets Error-Cause 402.
 func (d *DynamicServer) change(p *radius.Packet) (c Change, err error) {
-	duration := func(t radius.Type, name string) (*time.Duration, error) {
-		a, ok := p.Lookup(t)
+	for _, f := range []struct {
+		kind  radius.Type
+		name  string
+		field **time.Duration
+	}{
+		{rfc2865.SessionTimeout_Type, "Session-Timeout", &c.SessionTimeout},
+		{rfc2865.IdleTimeout_Type, "Idle-Timeout", &c.IdleTimeout},
+		{rfc2869.AcctInterimInterval_Type, "Acct-Interim-Interval", &c.InterimInterval},
+	} {
+		a, ok := p.Lookup(f.kind)
 		if !ok {
-			return nil, nil
+			continue
 		}
 		n, err := radius.Integer(a)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, CauseInvalidValue)
+			return c, fmt.Errorf("%s: %w", f.name, CauseInvalidValue)
 		}
 		seconds := time.Duration(n) * time.Second
-		return &seconds, nil
-	}
-	if c.SessionTimeout, err = duration(rfc2865.SessionTimeout_Type, "Session-Timeout"); err != nil {
-		return c, err
-	}
-	if c.IdleTimeout, err = duration(rfc2865.IdleTimeout_Type, "Idle-Timeout"); err != nil {
-		return c, err
-	}
-	if c.InterimInterval, err = duration(rfc2869.AcctInterimInterval_Type, "Acct-Interim-Interval"); err != nil {
-		return c, err
+		*f.field = &seconds
 	}
 	if c.InterimInterval != nil && *c.InterimInterval > 0 {
 		*c.InterimInterval = max(*c.InterimInterval, minInterim)
 	}
-	if r := rate(p, d.o.Rates, d.o.Plans); r != (aaa.Rate{}) {
-		c.Rate = &r
+	if err := d.changeRate(p, &c); err != nil {
+		return c, err
 	}
 	for _, class := range values(p, rfc2865.Class_Type) {
 		c.Class = append(c.Class, class)
@@ -133,57 +169,21 @@ func (d *DynamicServer) change(p *radius.Packet) (c Change, err error) {
 	return c, nil
 }
 
-// requestKey tells a retransmission from a new request (RFC 5176 section 2.3).
-type requestKey struct {
-	from          netip.AddrPort
-	id            byte
-	authenticator [16]byte
-}
-
-const (
-	cacheSize = 4096
-	cacheTime = time.Minute
-)
-
-// replyCache remembers the requests of the last minute and what they were answered.
-type replyCache struct {
-	mu      sync.Mutex
-	entries map[requestKey][]byte // nil while it is being acted on
-	order   []cached              // oldest first
-}
-
-type cached struct {
-	key  requestKey
-	time time.Time
-}
-
-// begin tells whether the request is known, and its reply if there is one already; an unknown one is noted.
-func (c *replyCache) begin(key requestKey, now time.Time) (reply []byte, known bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for len(c.order) > 0 && (len(c.order) >= cacheSize || now.Sub(c.order[0].time) > cacheTime) {
-		delete(c.entries, c.order[0].key)
-		c.order = c.order[1:]
+// changeRate reads a rate. A Filter-Id or a vendor's attribute that tells none gets Error-Cause 407.
+func (d *DynamicServer) changeRate(p *radius.Packet, c *Change) error {
+	filter, named := p.Lookup(rfc2865.FilterID_Type)
+	_, vendor := p.Lookup(attrVendorSpecific)
+	if !named && !vendor {
+		return nil
 	}
-	if reply, known = c.entries[key]; known {
-		return reply, true
+	r, ok := rate(p, d.o.Rates, d.o.Plans)
+	if !ok {
+		return fmt.Errorf("no rate in the attributes for rates: %w", CauseInvalidValue)
 	}
-	c.entries[key] = nil
-	c.order = append(c.order, cached{key, now})
-	return nil, false
-}
-
-func (c *replyCache) end(key requestKey, reply []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, ok := c.entries[key]; ok {
-		c.entries[key] = reply
+	c.Rate = &r
+	if named {
+		text := string(filter)
+		c.Filter = &text
 	}
-}
-
-// forget lets the same request be tried again.
-func (c *replyCache) forget(key requestKey) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.entries, key)
+	return nil
 }

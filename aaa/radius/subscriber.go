@@ -23,7 +23,7 @@ const minInterim = time.Minute // RFC 2869 section 5.16: less SHOULD NOT be used
 
 // subscriber reads the authorisation in an Access-Accept. name is what the client called itself; the server may rename him.
 // Attributes nobody here knows are passed over; one that is malformed is an error, since what is granted is then unknown.
-func subscriber(accept *radius.Packet, name string, sources []RateSource, plans Plans) (aaa.Subscriber, error) {
+func subscriber(accept *radius.Packet, name string, sources []RateSource, plans aaa.Plans) (aaa.Subscriber, error) {
 	s := aaa.Subscriber{Name: name, Authentic: aaa.AuthenticRADIUS}
 	if user := rfc2865.UserName_GetString(accept); user != "" {
 		s.Name = user
@@ -35,7 +35,7 @@ func subscriber(accept *radius.Packet, name string, sources []RateSource, plans 
 		s.CUI = a
 	}
 	s.Filter = rfc2865.FilterID_GetString(accept)
-	s.Rate = rate(accept, sources, plans)
+	s.Rate, _ = rate(accept, sources, plans)
 	s.Message = replyMessage(accept)
 	err := errors.Join(limits(accept, &s), addresses(accept, &s), routes(accept, &s))
 	return s, err
@@ -66,7 +66,7 @@ func limits(p *radius.Packet, s *aaa.Subscriber) error {
 	s.SessionLimit = int(number(rfc2865.PortLimit_Type, "Port-Limit"))
 	action := rfc2865.TerminationAction(number(rfc2865.TerminationAction_Type, "Termination-Action"))
 	if action == rfc2865.TerminationAction_Value_RADIUSRequest {
-		s.Reauthorize = append([]byte{}, p.Get(rfc2865.State_Type)...)
+		s.Reauthorize = p.Get(rfc2865.State_Type) // without State nothing can be asked (RFC 5080 section 2.1.1): the session ends
 	}
 	return errors.Join(errs...)
 }

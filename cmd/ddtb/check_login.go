@@ -75,6 +75,10 @@ func tryLogin(ctx context.Context, name string, a aaa.Authenticator, m aaa.Mecha
 	add("session timeout", s.SessionTimeout, s.SessionTimeout != 0)
 	add("idle timeout", s.IdleTimeout, s.IdleTimeout != 0)
 	add("interim", s.InterimInterval, s.InterimInterval != 0)
+	add("bit/s up", s.Rate.Up, s.Rate.Up != 0)
+	add("bit/s down", s.Rate.Down, s.Rate.Down != 0)
+	add("asked again at the session timeout", "", s.Reauthorize != nil)
+	add("routes passed over:", len(s.Routes), s.Routes != nil)
 	f.detail = strings.Join(granted, ", ")
 	return f
 }

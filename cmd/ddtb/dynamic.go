@@ -16,7 +16,7 @@ import (
 	"ddtb/provision"
 )
 
-// openDynamic opens the listener for RADIUS Disconnect-Requests, if one is wanted.
+// openDynamic opens the listener for Disconnect- and CoA-Requests (RFC 5176), if one is wanted.
 func (d *daemon) openDynamic(c config.Config) error {
 	if c.AAA.Dynamic.Listen == "" {
 		return nil
@@ -34,18 +34,19 @@ func (d *daemon) openDynamic(c config.Config) error {
 		return fmt.Errorf("aaa.dynamic.listen: %w", explainBind(err))
 	}
 	d.closers = append(d.closers, conn.Close)
-	server := radius.NewDynamicServer(disconnector{d.broker}, radius.DynamicOptions{
+	server := radius.NewDynamicServer(sessions{d.broker}, radius.DynamicOptions{
 		NAS: nasOf(c), Clients: clients, Sign: c.AAA.Dynamic.Signed, Window: c.AAA.Dynamic.Window.Duration, Log: d.log,
+		Rates: rateSources(c), Plans: c.AAA.Rates(),
 	})
 	d.back = append(d.back, serves("dynamic authorization", func(ctx context.Context) error { return server.Serve(ctx, conn) }))
 	return nil
 }
 
-// disconnector ends sessions of the broker at the wish of a RADIUS server. It implements radius.DynamicHandler.
-type disconnector struct{ broker *provision.Broker }
+// sessions are those of the broker, ended and changed at the wish of a RADIUS server. It implements radius.DynamicHandler.
+type sessions struct{ broker *provision.Broker }
 
 // Disconnect ends every session that matches.
-func (d disconnector) Disconnect(ctx context.Context, wanted radius.Selector) error {
+func (d sessions) Disconnect(ctx context.Context, wanted radius.Selector) error {
 	found := d.find(wanted)
 	if len(found) == 0 {
 		return fmt.Errorf("no session matches: %w", radius.ErrNoSession)
@@ -53,19 +54,38 @@ func (d disconnector) Disconnect(ctx context.Context, wanted radius.Selector) er
 	var errs []error
 	for _, s := range found {
 		if err := d.broker.Release(ctx, s.ID, aaa.CauseAdminReset); err != nil && !errors.Is(err, provision.ErrNotFound) {
-			errs = append(errs, err)
+			errs = append(errs, fmt.Errorf("%w: %w", radius.CauseNotRemovable, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Change refuses: what a session may have is settled at its login.
-func (disconnector) Change(context.Context, radius.Selector, radius.Change) error {
-	return fmt.Errorf("CoA-Request: %w", radius.CauseUnsupportedService)
+// Change changes the one session that matches. Several are refused: they could not be changed all or none.
+func (d sessions) Change(ctx context.Context, wanted radius.Selector, change radius.Change) error {
+	found := d.find(wanted)
+	switch {
+	case len(found) == 0:
+		return fmt.Errorf("no session matches: %w", radius.ErrNoSession)
+	case len(found) > 1:
+		return fmt.Errorf("%d sessions match: %w", len(found), radius.CauseManySessions)
+	}
+	err := d.broker.Change(ctx, found[0].ID, provision.Change{
+		Rate: change.Rate, Filter: change.Filter, SessionTimeout: change.SessionTimeout, IdleTimeout: change.IdleTimeout,
+		InterimInterval: change.InterimInterval, Class: change.Class,
+	})
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, provision.ErrNotFound):
+		return fmt.Errorf("%w: %w", radius.ErrNoSession, err)
+	case errors.Is(err, provision.ErrInvalid):
+		return fmt.Errorf("%w: %w", radius.CauseInvalidValue, err)
+	}
+	return fmt.Errorf("%w: %w", radius.CauseResources, err)
 }
 
 // find returns the active sessions that match all of wanted, by the narrowest way there is to them.
-func (d disconnector) find(wanted radius.Selector) []provision.Session {
+func (d sessions) find(wanted radius.Selector) []provision.Session {
 	var candidates []provision.Session
 	add := func(s provision.Session, ok bool) {
 		if ok {

@@ -39,7 +39,7 @@ func openRADIUS(s given) (authBackend, error) {
 	}
 	a, err := radius.NewAuthenticator(client, radius.AuthOptions{
 		NAS: nasOf(s.config), Digest: radius.DigestMode(c.Digest), Style: radius.DigestStyle(c.DigestStyle), Cram: c.Cram,
-		Vendor: c.Vendor, Guest: guest, Force: c.DigestForce,
+		Vendor: c.Vendor, Guest: guest, Force: c.DigestForce, Rates: rateSources(s.config), Plans: s.config.AAA.Rates(),
 		Secured: !slices.ContainsFunc(c.Servers, func(s config.RADIUSServer) bool { return !s.TLS }),
 	})
 	return authBackend{Authenticator: a, task: serves("radius logins", client.Run)}, err
@@ -71,7 +71,31 @@ func openSpool(s given) (accountant, error) {
 		stop()
 		return errors.Join(err, <-probing)
 	}
-	return accountant{Accountant: sp, task: serves("accounting", run), close: sp.Close}, nil
+	taker := aaa.Accountant(sp)
+	if !c.AccountingOn {
+		taker = sessionsOnly{sp}
+	}
+	return accountant{Accountant: taker, task: serves("accounting", run), close: sp.Close}, nil
+}
+
+// sessionsOnly keeps Accounting-On and Accounting-Off from an Accountant.
+type sessionsOnly struct{ aaa.Accountant }
+
+// Account implements aaa.Accountant.
+func (s sessionsOnly) Account(ctx context.Context, r aaa.Record) error {
+	if r.Status == aaa.StatusOn || r.Status == aaa.StatusOff {
+		return nil
+	}
+	return s.Accountant.Account(ctx, r)
+}
+
+// rateSources are the attributes that rates are looked for in.
+func rateSources(c config.Config) []radius.RateSource {
+	out := make([]radius.RateSource, 0, len(c.AAA.RADIUS.Rates))
+	for _, name := range c.AAA.RADIUS.Rates {
+		out = append(out, radius.RateSource(name))
+	}
+	return out
 }
 
 // serves makes a task of a function that serves from its start on.
@@ -128,6 +152,7 @@ func radiusServer(c config.RADIUSServer) (s radius.Server, err error) {
 func openLDAP(s given) (authBackend, error) {
 	c := s.config.AAA.LDAP
 	o := c.Options()
+	o.Plans = s.config.AAA.Rates()
 	var err error
 	if c.PasswordFile != "" {
 		if o.Password, err = readSecret(c.PasswordFile); err != nil {
@@ -189,7 +214,10 @@ func dynamicClients(list []config.DynamicClient) ([]radius.DynamicClient, error)
 			return nil, fmt.Errorf("client %s: %w", c.Source, err)
 		}
 		source := netip.PrefixFrom(c.Source.Addr().Unmap(), c.Source.Bits()).Masked()
-		out = append(out, radius.DynamicClient{Source: source, Secret: []byte(secret)})
+		out = append(out, radius.DynamicClient{
+			Source: source, Secret: []byte(secret),
+			NoDisconnect: !slices.Contains(c.Requests, "disconnect"), NoChange: !slices.Contains(c.Requests, "change"),
+		})
 	}
 	return out, nil
 }

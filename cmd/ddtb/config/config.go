@@ -82,6 +82,7 @@ func (c *Config) complete(doc *document) {
 		c.Pools[i].complete(doc, fmt.Sprintf("pool[%d]", i))
 	}
 	c.AAA.RADIUS.complete()
+	c.AAA.Dynamic.complete()
 }
 
 // validate adds what cannot be so to doc.

@@ -42,6 +42,9 @@ type LDAPMap struct {
 	IdleTimeout     []string `toml:"idle_timeout"`
 	InterimInterval []string `toml:"interim"`
 	Class           []string `toml:"class"`
+	Filter          []string `toml:"filter"`
+	Rate            []string `toml:"rate"`
+	Routes          []string `toml:"routes"`
 	Reply           []string `toml:"reply"`
 	Profile         []string `toml:"profile"`
 	Disabled        []string `toml:"disabled"`
@@ -57,7 +60,7 @@ func defaultLDAP() LDAP {
 		Map: LDAPMap{
 			Name: m.Name, Pool: m.Pool, Prefix: m.Prefix, Endpoint: m.Endpoint, SessionLimit: m.SessionLimit,
 			SessionTimeout: m.SessionTimeout, IdleTimeout: m.IdleTimeout, InterimInterval: m.InterimInterval, Class: m.Class,
-			Reply: m.Reply, Profile: m.Profile, Password: m.Password, HA1: m.HA1,
+			Filter: m.Filter, Rate: m.Rate, Routes: m.Routes, Reply: m.Reply, Profile: m.Profile, Password: m.Password, HA1: m.HA1,
 		},
 	}
 }
@@ -72,7 +75,7 @@ func (c LDAP) Options() ldap.Options {
 		Map: ldap.Map{
 			Name: m.Name, Pool: m.Pool, Prefix: m.Prefix, Endpoint: m.Endpoint, SessionLimit: m.SessionLimit,
 			SessionTimeout: m.SessionTimeout, IdleTimeout: m.IdleTimeout, InterimInterval: m.InterimInterval, Class: m.Class,
-			Reply: m.Reply, Profile: m.Profile, Disabled: m.Disabled, Enabled: m.Enabled, Password: m.Password, HA1: m.HA1,
+			Filter: m.Filter, Rate: m.Rate, Routes: m.Routes, Reply: m.Reply, Profile: m.Profile, Disabled: m.Disabled, Enabled: m.Enabled, Password: m.Password, HA1: m.HA1,
 		},
 	}
 }

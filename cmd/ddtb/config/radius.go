@@ -17,13 +17,16 @@ type RADIUS struct {
 	NASIdentifier string         `toml:"nas_identifier"`
 	NASAddress    netip.Addr     `toml:"nas_address"`
 
-	Digest      string `toml:"digest" one:"off radius-sasl radius-ha1"`
-	DigestStyle string `toml:"digest_style" one:"sterman rfc5090"`
-	DigestForce bool   `toml:"digest_force"`
-	Cram        bool   `toml:"cram"`
-	Vendor      uint32 `toml:"vendor"`
-	Guest       string `toml:"guest"`
-	GuestFile   string `toml:"guest_password_file"`
+	AccountingOn bool `toml:"accounting_on"`
+
+	Digest      string   `toml:"digest" one:"off radius-sasl radius-ha1"`
+	DigestStyle string   `toml:"digest_style" one:"sterman rfc5090"`
+	DigestForce bool     `toml:"digest_force"`
+	Cram        bool     `toml:"cram"`
+	Vendor      uint32   `toml:"vendor"`
+	Rates       []string `toml:"rates" one:"filter-id mikrotik wispr cisco"`
+	Guest       string   `toml:"guest"`
+	GuestFile   string   `toml:"guest_password_file"`
 
 	Retransmit Duration `toml:"retransmit"`
 	Tries      int      `toml:"tries"`
@@ -50,7 +53,7 @@ type RADIUSServer struct {
 
 func defaultRADIUS() RADIUS {
 	return RADIUS{
-		Digest: "off", DigestStyle: "sterman", Vendor: 32473,
+		AccountingOn: true, Digest: "off", DigestStyle: "sterman", Vendor: 32473, Rates: []string{"filter-id", "mikrotik", "wispr", "cisco"},
 		Retransmit: seconds(2), Tries: 2, Timeout: seconds(30), Dead: seconds(60),
 	}
 }
@@ -96,6 +99,7 @@ func (c *RADIUS) validate(doc *document, logins, accounting bool) {
 	if c.GuestFile != "" {
 		absolute(doc, "aaa.radius.guest_password_file", c.GuestFile)
 	}
+	distinct(doc, "aaa.radius.rates", c.Rates)
 	within(doc, "aaa.radius.retransmit", c.Retransmit, 100*time.Millisecond, 16*time.Second)
 	within(doc, "aaa.radius.timeout", c.Timeout, time.Second, time.Minute)
 	within(doc, "aaa.radius.dead", c.Dead, time.Second, time.Hour)
@@ -139,6 +143,16 @@ type Dynamic struct {
 type DynamicClient struct {
 	Source     netip.Prefix `toml:"source"`
 	SecretFile string       `toml:"secret_file"`
+	Requests   []string     `toml:"requests" one:"disconnect change"`
+}
+
+// complete fills in what a client's entry leaves out.
+func (c *Dynamic) complete() {
+	for i := range c.Clients {
+		if c.Clients[i].Requests == nil {
+			c.Clients[i].Requests = []string{"disconnect", "change"}
+		}
+	}
 }
 
 func (c *Dynamic) validate(doc *document) {
@@ -157,6 +171,7 @@ func (c *Dynamic) validate(doc *document) {
 			doc.reject(path+".source", `missing: expected the client's address such as "192.0.2.10/32"`)
 		}
 		absolute(doc, path+".secret_file", client.SecretFile)
+		distinct(doc, path+".requests", client.Requests)
 	}
 	if c.Window.Duration != 0 {
 		within(doc, "aaa.dynamic.window", c.Window, time.Second, time.Hour)
