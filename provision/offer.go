@@ -175,9 +175,12 @@ func (b *Broker) place(ctx context.Context, s *settings, e *entry, sub aaa.Subsc
 	return nil
 }
 
-// reserve takes a lease for an offer. A process after a restart finds by its Data that nobody accepted it.
+// reserve takes a lease for an offer. A process after a restart finds by its Data that nobody accepted it, or nothing of
+// it: the offer is gone with the dialogue in any case.
 func (b *Broker) reserve(ctx context.Context, s *settings, e *entry) error {
-	got, err := b.store.Acquire(ctx, b.acquisition(s, e, s.OfferTimeout+2*s.SweepInterval, memo{phase: phaseOffered}.encode()))
+	request := b.acquisition(s, e, s.OfferTimeout+2*s.SweepInterval, memo{phase: phaseOffered}.encode())
+	request.Tentative = true
+	got, err := b.store.Acquire(ctx, request)
 	if err != nil {
 		return storeError(err)
 	}

@@ -27,7 +27,11 @@ const batchOctets = 256 << 10
 // One goroutine makes all changes, in batches: the calls that came while the last batch was on its way to the disk are
 // run on the table one after the other, what they changed becomes one record of the journal, and when that is on disk
 // they are answered. If it does not get there the whole batch is undone and its calls fail, so what is in memory is at
-// most one batch ahead of the disk and nobody has been told of it.
+// most one batch ahead of the disk and nobody has been told of it; but for tentative calls, which are answered at once
+// and go to the disk with the next batch that has another.
+//
+// While several callers wait at a time, batches are at least a pace apart: the disk is asked a few hundred times a second
+// for thousands of logins, and none waits long for it.
 type Embedded struct {
 	operations
 	logger  zerolog.Logger
@@ -38,17 +42,25 @@ type Embedded struct {
 	gone  chan struct{} // closed when nobody serves calls any more
 	once  sync.Once
 
-	changing sync.Mutex // held from a change to the table until it is on disk or undone
-	changes  []change   // of the batch under way
-	record   []byte     // the same, encoded
+	changing sync.Mutex // guards what follows: the batch under way
+	waiting  []*call    // to be answered when it is on disk or undone
+	changes  []change
+	record   []byte // the same, encoded
+
+	crowded   bool      // several waited for the last batch
+	committed time.Time // the last batch went to the disk
 }
+
+// pace is the least time between two batches while several callers wait.
+const pace = 4 * time.Millisecond
 
 // call is one operation to be done.
 type call struct {
-	ctx  context.Context
-	op   func(*table, time.Time) error
-	done chan struct{} // closed when err stands
-	err  error
+	ctx       context.Context
+	tentative bool
+	op        func(*table, time.Time) error
+	done      chan struct{} // closed when err stands
+	err       error
 }
 
 // OpenEmbedded reads the leases kept in dir, which is made if it is not there, and serves pools from it. Only one
@@ -128,8 +140,8 @@ func (e *Embedded) Close() error {
 }
 
 // submit implements operations.do.
-func (e *Embedded) submit(ctx context.Context, op func(*table, time.Time) error) error {
-	c := &call{ctx: ctx, op: op, done: make(chan struct{})}
+func (e *Embedded) submit(ctx context.Context, tentative bool, op func(*table, time.Time) error) error {
+	c := &call{ctx: ctx, tentative: tentative, op: op, done: make(chan struct{})}
 	select {
 	case <-e.quit:
 		return errClosed()
@@ -157,55 +169,95 @@ func errClosed() error { return fmt.Errorf("%w: closed", ErrUnavailable) }
 // serve runs calls until the store is closed and none is left.
 func (e *Embedded) serve() {
 	defer close(e.gone)
+	defer e.settle()
+	due := time.NewTimer(pace)
+	defer due.Stop()
+	batch := func(c *call) {
+		if wait := e.batch(c); wait > 0 {
+			due.Reset(wait)
+		}
+	}
 	for {
 		select {
 		case c := <-e.calls:
-			e.batch(c)
-			continue
+			batch(c)
+		case <-due.C:
+			e.commitWaiting()
 		case <-e.quit:
+			select {
+			case c := <-e.calls:
+				batch(c)
+			default:
+				return
+			}
+		}
+	}
+}
+
+// batch runs a call, and those that came meanwhile, and commits what somebody waits for. If it is too early for that, it
+// gives how long to wait for more.
+func (e *Embedded) batch(first *call) (wait time.Duration) {
+	e.changing.Lock()
+	defer e.changing.Unlock()
+	e.apply(e.clock(), first)
+	full := len(e.record) >= batchOctets
+	if len(e.waiting) == 0 && !full {
+		return 0
+	}
+	if wait = time.Until(e.committed.Add(pace)); e.crowded && wait > 0 && !full {
+		return wait
+	}
+	e.commit()
+	return 0
+}
+
+// commitWaiting commits if somebody waits for it.
+func (e *Embedded) commitWaiting() {
+	e.changing.Lock()
+	defer e.changing.Unlock()
+	if len(e.waiting) > 0 {
+		e.commit()
+	}
+}
+
+// apply runs a call and those that came meanwhile, and answers the tentative ones.
+func (e *Embedded) apply(now time.Time, c *call) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for {
+		if c.err = c.ctx.Err(); c.err != nil {
+			c.err = fmt.Errorf("%w: %w", ErrUnavailable, c.err)
+		} else {
+			c.err = c.op(e.table, now)
+		}
+		if c.tentative {
+			close(c.done)
+		} else {
+			e.waiting = append(e.waiting, c)
+		}
+		if len(e.record) >= batchOctets {
+			return
 		}
 		select {
-		case c := <-e.calls:
-			e.batch(c)
+		case c = <-e.calls:
 		default:
 			return
 		}
 	}
 }
 
-// batch runs a call, and those that wait already, and answers them when what they did is on disk.
-func (e *Embedded) batch(first *call) {
-	e.changing.Lock()
-	defer e.changing.Unlock()
-	calls := e.apply(e.clock(), []*call{first})
+// commit brings the batch to the disk, or undoes it, and answers those who wait.
+func (e *Embedded) commit() {
+	e.crowded, e.committed = len(e.waiting) > 1, time.Now()
 	err := e.persist()
-	for _, c := range calls {
+	for _, c := range e.waiting {
 		if err != nil {
 			c.err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		close(c.done)
 	}
-}
-
-// apply runs the first of calls and those that wait, and returns all it ran.
-func (e *Embedded) apply(now time.Time, calls []*call) []*call {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for c := calls[0]; ; calls = append(calls, c) {
-		if c.err = c.ctx.Err(); c.err != nil {
-			c.err = fmt.Errorf("%w: %w", ErrUnavailable, c.err)
-		} else {
-			c.err = c.op(e.table, now)
-		}
-		if len(e.record) >= batchOctets {
-			return calls
-		}
-		select {
-		case c = <-e.calls:
-		default:
-			return calls
-		}
-	}
+	clear(e.waiting)
+	e.waiting = e.waiting[:0]
 }
 
 // persist brings the changes to the disk, or undoes them.
@@ -267,8 +319,9 @@ func (e *Embedded) snapshot(emit func([]byte) error) error {
 	return nil
 }
 
-// settle waits until the changes under way are on disk or undone.
+// settle brings the changes under way to the disk, or undoes them.
 func (e *Embedded) settle() {
 	e.changing.Lock()
 	defer e.changing.Unlock()
+	e.commit()
 }

@@ -125,7 +125,13 @@ func killStep(tell io.Writer, e *Embedded, owner, session int, held map[int]Hold
 		fmt.Fprintf(tell, "extended %d %d\n", owner, session)
 	default:
 		fmt.Fprintf(tell, "acquiring %d %d\n", owner, session)
-		l, err := e.Acquire(ctx, killRequest(owner, session))
+		request := killRequest(owner, session)
+		request.Tentative = rand.IntN(2) == 0
+		l, err := e.Acquire(ctx, request)
+		if err == nil && request.Tentative { // as an offer that is accepted
+			request.Tentative, request.Index = false, l.Index
+			l, err = e.Acquire(ctx, request)
+		}
 		switch {
 		case errors.Is(err, ErrFull) || errors.Is(err, ErrTaken):
 			fmt.Fprintf(tell, "refused %d\n", owner)

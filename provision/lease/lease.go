@@ -44,7 +44,7 @@ const (
 )
 
 // Store keeps the leases of a set of pools. All calls are atomic and durable: when one returns without error, its
-// effect survives the process. Calls may be repeated after an error: the same Request gives the same Lease.
+// effect survives the process, unless it was a tentative Request. Calls may be repeated after an error: the same Request gives the same Lease.
 //
 // Implementations: Embedded (one server) and Redis (several). leasetest holds the suite that each passes.
 type Store interface {
@@ -82,7 +82,10 @@ type Request struct {
 	Index   uint32       // wanted index, 0: any. Index 0 of a pool is never leased (it may be a subnet-router anycast address).
 	Foreign netip.Prefix // a static prefix from outside every pool, to be held together with the index
 	Forget  bool         // the owner will not come back (anonymous): no stickiness, quarantine all the same
-	Data    []byte       // what the holder wants to find again after a restart; opaque, at most MaxData octets
+	// Tentative spares waiting for the disk: the lease is the session's, but may be gone if the process dies, or the disk
+	// fails, before the session asks again without it.
+	Tentative bool
+	Data      []byte // what the holder wants to find again after a restart; opaque, at most MaxData octets
 }
 
 // Holder names a lease by who holds it.

@@ -21,7 +21,7 @@ func NewMemory(pools []Pool, opts Options) (*Memory, error) {
 	}
 	opts = opts.withDefaults()
 	m := &Memory{operations{clock: opts.Clock, table: newTable(pools, opts)}}
-	m.do = func(ctx context.Context, op func(*table, time.Time) error) error {
+	m.do = func(ctx context.Context, _ bool, op func(*table, time.Time) error) error {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}

@@ -20,8 +20,8 @@ const (
 // operations are the methods Memory and Embedded have in common: what they do to a table.
 type operations struct {
 	// do runs op alone on the table and returns its error once the effect is as safe as the Store
-	// makes it. It may return another error before op has run, or while it runs.
-	do func(ctx context.Context, op func(t *table, now time.Time) error) error
+	// makes it, or at once if it is tentative. It may return another error before op has run, or while it runs.
+	do func(ctx context.Context, tentative bool, op func(t *table, now time.Time) error) error
 
 	clock func() time.Time
 	mu    sync.Mutex // guards table
@@ -32,7 +32,7 @@ type operations struct {
 func (o *operations) Acquire(ctx context.Context, req Request) (Lease, error) {
 	req.Data = bytes.Clone(req.Data) // op may outlive this call
 	var lease Lease
-	err := o.do(ctx, func(t *table, now time.Time) (err error) {
+	err := o.do(ctx, req.Tentative, func(t *table, now time.Time) (err error) {
 		lease, err = t.acquire(now, req)
 		return err
 	})
@@ -55,7 +55,7 @@ func (o *operations) Extend(ctx context.Context, ttl time.Duration, holders ...H
 	var lost []Holder
 	for some := range steps(holders) {
 		var missed []Holder
-		err := o.do(ctx, func(t *table, now time.Time) error {
+		err := o.do(ctx, false, func(t *table, now time.Time) error {
 			missed = t.extend(now, ttl, some)
 			return nil
 		})
@@ -70,7 +70,7 @@ func (o *operations) Extend(ctx context.Context, ttl time.Duration, holders ...H
 // Release implements Store.
 func (o *operations) Release(ctx context.Context, holders ...Holder) error {
 	for some := range steps(holders) {
-		err := o.do(ctx, func(t *table, now time.Time) error {
+		err := o.do(ctx, false, func(t *table, now time.Time) error {
 			t.release(now, some)
 			return nil
 		})
@@ -109,7 +109,7 @@ func steps(holders []Holder) iter.Seq[[]Holder] {
 
 // Reserve implements Store.
 func (o *operations) Reserve(ctx context.Context, pool string, index uint32, owner string, on bool) error {
-	return o.do(ctx, func(t *table, now time.Time) error { return t.reserve(now, pool, index, owner, on) })
+	return o.do(ctx, false, func(t *table, now time.Time) error { return t.reserve(now, pool, index, owner, on) })
 }
 
 // All implements Store. It reads page by page, and holds nobody up for longer than one takes.
