@@ -46,6 +46,7 @@ type policy struct {
 type backend struct {
 	auth   aaa.Authenticator
 	broker broker
+	others func() []netip.Addr // servers that take the clients of this one now; nil: there are none
 	policy atomic.Pointer[policy]
 }
 
@@ -60,11 +61,23 @@ func newBackend(auth aaa.Authenticator, broker broker, p policy) *backend {
 // Capability implements tsp.Backend.
 func (b *backend) Capability(peer tsp.Peer) tsp.Capability {
 	p := b.policy.Load()
-	capability := tsp.Capability{Realm: p.realm, Redirect: p.redirect, Mechanisms: offered(p.mechanisms, b.auth.Mechanisms())}
+	capability := tsp.Capability{Realm: p.realm, Redirect: b.redirect(p), Mechanisms: offered(p.mechanisms, b.auth.Mechanisms())}
 	if peer.Local.Addr().Unmap().Is4() { // every encapsulation that there is runs over IPv4
 		capability.Tunnels = p.tunnels
 	}
 	return capability
+}
+
+// redirect is where clients are sent instead: where policy says, else to a server of the fleet, if that is wanted now.
+func (b *backend) redirect(p *policy) []tsp.Broker {
+	if len(p.redirect) > 0 || b.others == nil {
+		return p.redirect
+	}
+	var out []tsp.Broker
+	for _, addr := range b.others() {
+		out = append(out, tsp.Broker{Addr: addr})
+	}
+	return out
 }
 
 // offered is what policy wants and a backend can verify. ANONYMOUS stands last: it is offered wherever somebody takes it.

@@ -146,6 +146,27 @@ func TestBackendCapability(t *testing.T) {
 	}
 }
 
+// TestBackendRedirect: what the operator wrote goes before what the fleet says.
+func TestBackendRedirect(t *testing.T) {
+	peer := netip.MustParseAddr("192.0.2.2")
+	b := newBackend(aaatest.NewFake("ddtb"), &fakeBroker{}, testPolicy)
+	var others []netip.Addr
+	b.others = func() []netip.Addr { return others }
+	if got := b.Capability(testPeer).Redirect; len(got) > 0 {
+		t.Errorf("redirected to %v", got)
+	}
+	others = []netip.Addr{peer}
+	if got, want := b.Capability(testPeer).Redirect, []tsp.Broker{{Addr: peer}}; !slices.Equal(got, want) {
+		t.Errorf("redirected to %v, want %v", got, want)
+	}
+	p := testPolicy
+	p.redirect = []tsp.Broker{{Name: "tb.example.net"}}
+	b.policy.Store(&p)
+	if got := b.Capability(testPeer).Redirect; !slices.Equal(got, p.redirect) {
+		t.Errorf("redirected to %v, want %v", got, p.redirect)
+	}
+}
+
 // TestBackendAuthenticate logs in by every mechanism with the credentials a client would make.
 func TestBackendAuthenticate(t *testing.T) {
 	auth := aaa.Chain{aaatest.NewFake("ddtb", aaatest.Account{Name: "alice", Password: "secret"}), aaa.Guests{}}

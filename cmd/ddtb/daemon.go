@@ -66,7 +66,7 @@ func openDaemon(ctx context.Context, c config.Config, d *daemon, version string)
 	}
 	registry := newRegistry(version)
 	d.reloads = newReloads(registry)
-	deps, err := d.openBroker(ctx, c, registry)
+	deps, err := d.openBroker(ctx, c, registry, version)
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func openDaemon(ctx context.Context, c config.Config, d *daemon, version string)
 }
 
 // openBroker opens leases, accounts and datapath, and makes the broker over them.
-func (d *daemon) openBroker(ctx context.Context, c config.Config, registry *prometheus.Registry) (deps control.Deps, err error) {
+func (d *daemon) openBroker(ctx context.Context, c config.Config, registry *prometheus.Registry, version string) (deps control.Deps, err error) {
 	table := builtIn()
 	here := given{config: c, log: d.log, registry: registry}
 	if here.redis, err = d.openRedis(c, registry); err != nil {
@@ -134,6 +134,9 @@ func (d *daemon) openBroker(ctx context.Context, c config.Config, registry *prom
 	}
 	d.backend = newBackend(logins.chain, d.broker, policyOf(c))
 	deps = control.Deps{Broker: d.broker, Store: store, Datapath: describe(c.Datapath)}
+	if deps.Fleet, err = d.openFleet(c, here.redis, registry, version); err != nil {
+		return deps, err
+	}
 	deps.Drops, _ = d.dp.(datapath.DropReporter)
 	if logins.accounts != nil {
 		deps.Users = control.LocalUsers(logins.accounts)

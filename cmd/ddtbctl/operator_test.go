@@ -22,6 +22,7 @@ import (
 	"ddtb/provision"
 	"ddtb/provision/control"
 	"ddtb/provision/datapath"
+	"ddtb/provision/fleet"
 	"ddtb/provision/lease"
 )
 
@@ -30,7 +31,8 @@ type desk struct {
 	socket   string
 	broker   *provision.Broker
 	datapath *datapath.Null
-	typed    []string // what is typed when a password is asked for
+	board    fleet.Board // with the servers ts2, which serves, and ts3, which is gone
+	typed    []string    // what is typed when a password is asked for
 	stdin    string
 }
 
@@ -59,27 +61,41 @@ func newDesk(t testing.TB) *desk {
 		provision.Deps{Store: store, Datapath: d.datapath, Logger: zerolog.Nop()})
 	check(t, err)
 	check(t, d.broker.Recover(t.Context()))
+	agent := d.fleet(t)
 	accounts, err := local.Open(t.TempDir(), local.Options{Realm: "ddtb", Cram: true, Logger: zerolog.Nop()})
 	check(t, err)
 	listener, err := control.Listen(d.socket)
 	check(t, err)
 	server := control.NewServer(control.Deps{
-		Broker: d.broker, Store: store, Drops: d.datapath, Users: control.LocalUsers(accounts), Version: "1.2.3", Datapath: "null",
+		Broker: d.broker, Store: store, Drops: d.datapath, Users: control.LocalUsers(accounts), Version: "1.2.3", Datapath: "null", Fleet: agent,
 		Config: func() any {
 			return map[string]any{"server": map[string]any{"port": 3653}, "pool": []any{map[string]any{"name": "homes"}}}
 		},
 	})
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 2)
+	done := make(chan error, 3)
+	go func() { done <- agent.Run(ctx) }()
 	go func() { done <- server.Serve(ctx, listener) }()
 	go func() { done <- d.broker.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := errors.Join(<-done, <-done, accounts.Close()); err != nil {
+		if err := errors.Join(<-done, <-done, <-done, accounts.Close()); err != nil {
 			t.Error(err)
 		}
 	})
 	return d
+}
+
+// fleet makes the daemon one of three.
+func (d *desk) fleet(t testing.TB) *fleet.Agent {
+	t.Helper()
+	d.board = fleet.NewMemory(nil)
+	ts2 := fleet.Node{Name: "ts2", Address: netip.MustParseAddr("198.51.100.2"), Epoch: time.Now(), Sessions: 1, Capacity: 4, State: fleet.Serving}
+	check(t, d.board.Announce(t.Context(), ts2, time.Hour))
+	check(t, d.board.Announce(t.Context(), fleet.Node{Name: "ts3"}, -time.Second))
+	agent, err := fleet.New(d.broker, d.board, fleet.Options{Name: "tb1", Address: deskLocal.Addr(), Version: "1.2.3", Logger: zerolog.Nop()})
+	check(t, err)
+	return agent
 }
 
 func check(t testing.TB, err error) {
@@ -207,7 +223,7 @@ func TestDown(t *testing.T) {
 func TestUsage(t *testing.T) {
 	d := &desk{socket: "/nonexistent"}
 	for _, test := range []struct{ line, said string }{
-		{"", "ddtbctl what? Expected one of completion, config, drop, help, lease, pool, session, status, user"},
+		{"", "ddtbctl what? Expected one of completion, config, drop, help, lease, pool, server, session, status, user"},
 		{"sesion", "ddtbctl sesion: no such command"},
 		{"session", "ddtbctl session what? Expected one of kick, list, show, watch"},
 		{"session lst", "ddtbctl session lst: no such command"},

@@ -75,31 +75,44 @@ func word(option, value string, words ...string) error {
 
 func (t *tool) sessionListCommand() *cobra.Command {
 	var flags filterFlags
+	var all bool
 	list := &cobra.Command{
 		Use:   "list",
 		Short: "List sessions with their counters",
 		Long: `List the sessions that match all the given filters, with their counters as of the daemon's last look at the kernel
-(session.sweep in ddtb.toml, 10 s by default). SEEN is how long ago the client's last packet came. The list is not sorted.`,
+(session.sweep in ddtb.toml, 10 s by default). SEEN is how long ago the client's last packet came. The list is not sorted.
+
+With --all-nodes: the active sessions of all tunnel servers; those of others as they last wrote them to Redis (fleet.refresh).`,
 		Args: exactly(0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			filter, err := flags.filter()
 			if err != nil {
 				return err
 			}
+			filter.All = all
 			return t.withClient(func(client *control.Client) error { return t.listSessions(c.Context(), client, filter) })
 		},
 	}
 	flags.add(list)
+	list.Flags().BoolVar(&all, "all-nodes", false, "the sessions of all tunnel servers")
 	return list
 }
 
 func (t *tool) listSessions(ctx context.Context, client *control.Client, filter control.SessionFilter) error {
-	out := t.newList("SESSION", "USER", "STATE", "ENDPOINT", "PREFIX", "CLIENT", "TYPE", "AGE", "SEEN", "RX", "TX")
+	titles := []string{"SESSION", "USER", "STATE", "ENDPOINT", "PREFIX", "CLIENT", "TYPE", "AGE", "SEEN", "RX", "TX"}
+	if filter.All {
+		titles = append(titles, "SERVER")
+	}
+	out := t.newList(titles...)
 	for s, err := range client.Sessions(ctx, filter) {
 		if err != nil {
 			return out.fail(err)
 		}
-		if err := out.add(s, func() []string { return t.sessionRow(s) }); err != nil {
+		row := func() []string { return t.sessionRow(s) }
+		if filter.All {
+			row = func() []string { return append(t.sessionRow(s), s.Node) }
+		}
+		if err := out.add(s, row); err != nil {
 			return err
 		}
 	}
@@ -141,7 +154,8 @@ delegated prefix), its prefix, or the name of a user, whose sessions are all sho
 	}
 }
 
-// findSessions gives the sessions that a word of the command line names: at least one, or an error.
+// findSessions gives the sessions that a word of the command line names, here or else at another server: at least one, or an
+// error.
 func findSessions(ctx context.Context, client *control.Client, name string) ([]control.Session, error) {
 	filter := control.SessionFilter{User: name}
 	if addr, err := netip.ParseAddr(name); err == nil {
@@ -157,15 +171,28 @@ func findSessions(ctx context.Context, client *control.Client, name string) ([]c
 			return nil, err
 		}
 	}
+	found, err := listed(ctx, client, filter)
+	if err == nil && len(found) == 0 {
+		filter.All = true
+		found, err = listed(ctx, client, filter)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("no session %q: expected a session's id, an address or prefix of it, or its user", name)
+	}
+	return found, nil
+}
+
+// listed gives all sessions that match.
+func listed(ctx context.Context, client *control.Client, filter control.SessionFilter) ([]control.Session, error) {
 	var found []control.Session
 	for s, err := range client.Sessions(ctx, filter) {
 		if err != nil {
 			return nil, err
 		}
 		found = append(found, s)
-	}
-	if len(found) == 0 {
-		return nil, fmt.Errorf("no session %q: expected a session's id, an address or prefix of it, or its user", name)
 	}
 	return found, nil
 }
@@ -179,8 +206,13 @@ func (t *tool) sessionLines(s control.Session) []line {
 	if s.Expires != nil {
 		expires = t.moment(*s.Expires)
 	}
+	mtu, keepalive := "", ""
+	if s.MTU > 0 { // else it is of another server, and not known here
+		mtu, keepalive = strconv.Itoa(s.MTU), span(time.Duration(s.Keepalive))
+	}
 	return []line{
 		{"session", s.ID},
+		{"node", s.Node},
 		{"user", user},
 		{"state", s.State},
 		{"endpoint", s.Endpoint.String()},
@@ -190,8 +222,8 @@ func (t *tool) sessionLines(s control.Session) []line {
 		{"server", address(s.Local)},
 		{"pool", s.Pool},
 		{"tunnel id", strconv.FormatUint(uint64(s.TunnelID), 10)},
-		{"mtu", strconv.Itoa(s.MTU)},
-		{"keepalive", span(time.Duration(s.Keepalive))},
+		{"mtu", mtu},
+		{"keepalive", keepalive},
 		{"since", t.moment(s.Since)},
 		{"last seen", t.moment(s.Seen)},
 		{"ends", expires},

@@ -50,6 +50,7 @@ type SessionFilter struct {
 	Client  netip.Addr   // outer address
 	Encap   string       // "v6udpv4", "v6v4"
 	State   string       // "offered", "active", "ending"
+	All     bool         // of all servers, not only of the one that is asked; those of others are active ones
 }
 
 // query gives the filter as the parameters of /v1/sessions.
@@ -61,6 +62,7 @@ func (f SessionFilter) query() url.Values {
 	set(q, "client", f.Client.String(), f.Client.IsValid())
 	set(q, "encap", f.Encap, f.Encap != "")
 	set(q, "state", f.State, f.State != "")
+	set(q, "nodes", "all", f.All)
 	return q
 }
 
@@ -213,6 +215,27 @@ func userPath(name string) string { return "/v1/users/" + url.PathEscape(name) }
 func (c *Client) Drops(ctx context.Context) (out []Drop, err error) {
 	return out, c.get(ctx, "/v1/drops", &out)
 }
+
+// Nodes asks for all tunnel servers that the daemon knows of.
+func (c *Client) Nodes(ctx context.Context) (out []Node, err error) {
+	return out, c.get(ctx, "/v1/nodes", &out)
+}
+
+// Drain makes a tunnel server take no more sessions and end those it has (on), or serve again; "" is the one that is
+// asked.
+func (c *Client) Drain(ctx context.Context, node string, on bool) error {
+	method := http.MethodPut
+	if !on {
+		method = http.MethodDelete
+	}
+	if node == "" {
+		node = Here
+	}
+	return c.call(ctx, method, "/v1/nodes/"+url.PathEscape(node)+"/drain", nil, nil, nil)
+}
+
+// Here stands for the tunnel server that is asked, where a name is expected. No server has this name.
+const Here = "-"
 
 func (c *Client) get(ctx context.Context, path string, out any) error {
 	return c.call(ctx, http.MethodGet, path, nil, nil, out)

@@ -9,8 +9,9 @@
 //	GET    /v1/status                                  Status
 //	GET    /v1/config                                  whatever the daemon gives, secrets masked
 //	GET    /v1/sessions?user&address&prefix&client&encap&state   stream of Session
+//	GET    /v1/sessions?nodes=all&...                  the same, of all servers
 //	GET    /v1/sessions/{id}                           Session
-//	DELETE /v1/sessions/{id}                           Kicked
+//	DELETE /v1/sessions/{id}                           Kicked; also of another server
 //	DELETE /v1/sessions?user=NAME                      Kicked
 //	GET    /v1/events                                  stream of Event, as they happen
 //	GET    /v1/pools, /v1/pools/{name}                 []Pool, Pool
@@ -24,6 +25,9 @@
 //	PATCH  /v1/users/{name}                            UserChange
 //	DELETE /v1/users/{name}
 //	GET    /v1/drops                                   []Drop
+//	GET    /v1/nodes                                   []Node, the tunnel servers
+//	PUT    /v1/nodes/{name}/drain                      no more sessions there; those that are, are ended
+//	DELETE /v1/nodes/{name}/drain                      it serves again
 //
 // The socket is made with mode 0660: whoever may write to it is an operator.
 package control

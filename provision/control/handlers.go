@@ -75,9 +75,17 @@ func (s *Server) config(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (s *Server) sessions(w http.ResponseWriter, r *http.Request) error {
-	filter, err := sessionFilter(r.URL.Query())
+	query := r.URL.Query()
+	everywhere := query.Get("nodes") == "all"
+	if everywhere {
+		query.Del("nodes")
+	}
+	filter, err := sessionFilter(query)
 	if err != nil {
 		return err
+	}
+	if everywhere && s.Fleet != nil {
+		return s.allSessions(w, r, filter)
 	}
 	return writeLines(w, func(yield func(Session, error) bool) {
 		for session := range s.Broker.Sessions(filter) {
@@ -166,17 +174,28 @@ func (p *params) done() error {
 
 func (s *Server) session(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
-	session, ok := s.Broker.Session(id)
-	if !ok {
+	if session, ok := s.Broker.Session(id); ok {
+		writeJSON(w, http.StatusOK, sessionOf(session))
+		return nil
+	}
+	if s.Fleet == nil {
 		return fmt.Errorf("session %q: %w", id, provision.ErrNotFound)
 	}
-	writeJSON(w, http.StatusOK, sessionOf(session))
+	session, err := s.Fleet.Session(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, remoteOf(session))
 	return nil
 }
 
 func (s *Server) kick(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
-	if err := s.Broker.Release(r.Context(), id, aaa.CauseAdminReset); err != nil {
+	err := s.Broker.Release(r.Context(), id, aaa.CauseAdminReset)
+	if errors.Is(err, provision.ErrNotFound) && s.Fleet != nil {
+		err = s.Fleet.Kick(r.Context(), id)
+	}
+	if err != nil {
 		return err
 	}
 	writeJSON(w, http.StatusOK, Kicked{Sessions: []string{id}})

@@ -17,6 +17,7 @@ import (
 
 	"ddtb/provision"
 	"ddtb/provision/datapath"
+	"ddtb/provision/fleet"
 	"ddtb/provision/lease"
 )
 
@@ -26,6 +27,7 @@ type Deps struct {
 	Store    lease.Store
 	Drops    datapath.DropReporter // nil: the datapath counts none
 	Users    Users                 // nil: no local accounts are kept
+	Fleet    Fleet                 // nil: nothing is known of other servers
 	Config   func() any            // the configuration in force, secrets masked; nil: none is shown
 	Health   func() error          // what keeps the daemon from serving, beside the broker; nil: nothing
 	Version  string
@@ -114,23 +116,26 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, handler := range map[string]func(http.ResponseWriter, *http.Request) error{
-		"GET /v1/health":           s.health,
-		"GET /v1/status":           s.status,
-		"GET /v1/config":           s.config,
-		"GET /v1/sessions":         s.sessions,
-		"GET /v1/sessions/{id}":    s.session,
-		"DELETE /v1/sessions/{id}": s.kick,
-		"DELETE /v1/sessions":      s.kickUser,
-		"GET /v1/events":           s.events,
-		"GET /v1/pools":            s.pools,
-		"GET /v1/pools/{name}":     s.pool,
-		"GET /v1/leases":           s.leases,
-		"GET /v1/drops":            s.drops,
-		"GET /v1/users":            s.users,
-		"POST /v1/users":           s.addUser,
-		"GET /v1/users/{name}":     s.user,
-		"PATCH /v1/users/{name}":   s.changeUser,
-		"DELETE /v1/users/{name}":  s.deleteUser,
+		"GET /v1/health":                s.health,
+		"GET /v1/status":                s.status,
+		"GET /v1/config":                s.config,
+		"GET /v1/sessions":              s.sessions,
+		"GET /v1/sessions/{id}":         s.session,
+		"DELETE /v1/sessions/{id}":      s.kick,
+		"DELETE /v1/sessions":           s.kickUser,
+		"GET /v1/events":                s.events,
+		"GET /v1/pools":                 s.pools,
+		"GET /v1/pools/{name}":          s.pool,
+		"GET /v1/leases":                s.leases,
+		"GET /v1/drops":                 s.drops,
+		"GET /v1/nodes":                 s.nodes,
+		"PUT /v1/nodes/{name}/drain":    s.drain,
+		"DELETE /v1/nodes/{name}/drain": s.undrain,
+		"GET /v1/users":                 s.users,
+		"POST /v1/users":                s.addUser,
+		"GET /v1/users/{name}":          s.user,
+		"PATCH /v1/users/{name}":        s.changeUser,
+		"DELETE /v1/users/{name}":       s.deleteUser,
 
 		"GET /v1/leases/{pool}/{index}":                s.lease,
 		"DELETE /v1/leases/{pool}/{index}":             s.releaseLease,
@@ -184,6 +189,9 @@ func asError(err error) *Error {
 		hint   string
 	}{
 		{provision.ErrNotFound, http.StatusNotFound, "it may have ended; see the list of sessions"},
+		{fleet.ErrNotFound, http.StatusNotFound, "see the lists of servers and sessions"},
+		{fleet.ErrNowhere, http.StatusConflict, "its clients could go nowhere; see the list of servers"},
+		{fleet.ErrUnavailable, http.StatusServiceUnavailable, "try again"},
 		{lease.ErrNoPool, http.StatusNotFound, "see the list of pools"},
 		{lease.ErrTaken, http.StatusConflict, "see the list of leases"},
 		{lease.ErrInvalid, http.StatusBadRequest, ""},

@@ -80,6 +80,7 @@ type Traffic struct {
 // Session is one session.
 type Session struct {
 	ID        string         `json:"id"`
+	Node      string         `json:"node,omitempty"` // the tunnel server, where those of all were asked for
 	User      string         `json:"user"`
 	Anonymous bool           `json:"anonymous,omitempty"`
 	Backend   string         `json:"backend,omitempty"` // that verified the user
@@ -194,6 +195,18 @@ type UserChange struct {
 	Endpoint *netip.Addr   `json:"endpoint,omitempty"`
 	Prefix   *netip.Prefix `json:"prefix,omitempty"`
 	NoPrefix *bool         `json:"no_prefix,omitempty"`
+}
+
+// Node is a tunnel server.
+type Node struct {
+	Name     string     `json:"name"`
+	Address  netip.Addr `json:"address,omitzero"` // where clients reach it
+	State    string     `json:"state"`            // serving, broking, draining, drained, stopped, gone
+	Sessions int        `json:"sessions"`
+	Capacity int        `json:"capacity"`
+	Version  string     `json:"version,omitempty"`
+	Started  *time.Time `json:"started,omitempty"`
+	Seen     time.Time  `json:"seen"` // last sign of life
 }
 
 // Drop counts packets dropped for one reason.

@@ -66,16 +66,23 @@ func (a *Agent) remote(ctx context.Context, node string, yield func(Session, err
 	return true
 }
 
-// Kick ends a session at another server and waits until it is done. ErrNotFound if no server has it.
-func (a *Agent) Kick(ctx context.Context, id string) error {
+// Session gives a session of another server; ErrNotFound if none has it.
+func (a *Agent) Session(ctx context.Context, id string) (Session, error) {
 	if a.board == nil {
-		return fmt.Errorf("session %.40q: %w", id, ErrNotFound)
+		return Session{}, fmt.Errorf("session %.40q: %w", id, ErrNotFound)
 	}
 	s, err := a.board.Session(ctx, id)
-	if errors.Is(err, ErrNotFound) {
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return s, err
+}
+
+// Kick ends a session at another server and waits until it is done. ErrNotFound if no server has it.
+func (a *Agent) Kick(ctx context.Context, id string) error {
+	s, err := a.Session(ctx, id)
+	if err != nil {
 		return err
-	} else if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if err := a.board.Ask(ctx, s.Node, Command{Verb: Kick, Session: id, By: a.Name}); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)

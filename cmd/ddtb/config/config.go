@@ -25,6 +25,7 @@ type Config struct {
 	Pools     []Pool    `toml:"pool"`
 	Lease     Lease     `toml:"lease"`
 	Redis     Redis     `toml:"redis"`
+	Fleet     Fleet     `toml:"fleet"`
 	Session   Session   `toml:"session"`
 	Datapath  Datapath  `toml:"datapath"`
 	AAA       AAA       `toml:"aaa"`
@@ -42,6 +43,7 @@ func Default() Config {
 		TSP:       defaultTSP(),
 		Lease:     defaultLease(),
 		Redis:     defaultRedis(),
+		Fleet:     defaultFleet(),
 		Session:   defaultSession(),
 		Datapath:  defaultDatapath(),
 		AAA:       defaultAAA(),
@@ -92,6 +94,7 @@ func (c *Config) validate(doc *document) {
 	validatePools(doc, c.Pools, c.Server.IPv6)
 	c.Lease.validate(doc, c.Session.Sweep)
 	c.Redis.validate(doc)
+	c.Fleet.validate(doc, c.Redis)
 	c.Session.validate(doc)
 	c.Datapath.validate(doc)
 	c.AAA.validate(doc)

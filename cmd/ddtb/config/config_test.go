@@ -62,7 +62,7 @@ func TestConfigMistakes(t *testing.T) {
 	}{
 		{"syntax", "[server\n", []string{`t.toml:1: not TOML: expected ']' to close table name`}},
 		{"key twice", "[log]\nlevel = \"info\"\nlevel = \"info\"\n", []string{`t.toml:3: not TOML: key level is already defined`}},
-		{"unknown section", "M[snmp]\nname = \"x\"\n", []string{`t.toml:9: snmp: unknown section: expected one of aaa, anonymous, control, datapath, lease, log, metrics, pool, redis, server, session, tsp`}},
+		{"unknown section", "M[snmp]\nname = \"x\"\n", []string{`t.toml:9: snmp: unknown section: expected one of aaa, anonymous, control, datapath, fleet, lease, log, metrics, pool, redis, server, session, tsp`}},
 		{"unknown section like another", "M[sesion]\n", []string{`t.toml:9: sesion: unknown section: did you mean "session"?`}},
 		{"unknown key", "M[session]\nlife_time = \"1d\"\n", []string{`t.toml:10: session.life_time: unknown key: did you mean "lifetime"?`}},
 		{"upper case key", "M[log]\nLevel = \"info\"\n", []string{`t.toml:10: log.Level: unknown key: did you mean "level"?`}},
