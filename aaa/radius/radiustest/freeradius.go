@@ -24,7 +24,11 @@ const Secret = "testing123"
 // Server is a FreeRADIUS process with its own configuration directory.
 type Server struct {
 	Auth, Acct string // "127.0.0.1:port"
+	RadSec     string // the same over TLS, logins and accounting; it wants a certificate that its authority signed
 	Dir        string
+	CA         string // file with the certificate of the authority that signed the server's
+	ClientCert string // file with a certificate of the same authority for a client; ClientKey has its key
+	ClientKey  string
 
 	tb    testing.TB
 	cmd   *exec.Cmd
@@ -36,11 +40,25 @@ type Server struct {
 func Start(tb testing.TB, users string) *Server {
 	tb.Helper()
 	s := &Server{tb: tb, Dir: tb.TempDir()}
-	s.Auth, s.Acct = freePort(tb), freePort(tb)
+	s.Auth, s.Acct, s.RadSec = freePort(tb), freePort(tb), freePort(tb)
+	s.certify()
 	s.configure(users)
 	s.Run()
 	tb.Cleanup(s.Stop)
 	return s
+}
+
+// certify makes the certificates that the site for RadSec names, and one for a client.
+func (s *Server) certify() {
+	s.tb.Helper()
+	certs := filepath.Join(s.Dir, "certs")
+	if err := os.MkdirAll(certs, 0o700); err != nil {
+		s.tb.Fatal(err)
+	}
+	a := newAuthority(s.tb, certs, "ddtb-ca")
+	a.issue("ddtb-radius")
+	a.issue("client")
+	s.CA, s.ClientCert, s.ClientKey = filepath.Join(certs, "ddtb-ca.pem"), filepath.Join(certs, "client.pem"), filepath.Join(certs, "client.key")
 }
 
 func freePort(tb testing.TB) string {
@@ -70,6 +88,8 @@ func (s *Server) configure(users string) {
 		_, port, _ := net.SplitHostPort(p[1])
 		site = strings.Replace(site, "ipaddr = *\n\t\tport = "+p[0], "ipaddr = 127.0.0.1\n\t\tport = "+port, 1)
 	}
+	_, port, _ := net.SplitHostPort(s.RadSec)
+	radsec := strings.Replace(read("site-ddtb-radsec"), "ipaddr = *\n\tport = 2083", "ipaddr = 127.0.0.1\n\tport = "+port, 1)
 	for name, text := range map[string]string{
 		"radiusd.conf":       radiusd,
 		"clients.conf":       clients,
@@ -77,6 +97,7 @@ func (s *Server) configure(users string) {
 		"dictionary.ddtb":    read("dictionary.ddtb"),
 		"policy.d/ddtb":      read("policy-ddtb"),
 		"sites-enabled/ddtb": site,
+		"sites-enabled/tls":  radsec,
 		"mods-enabled/base":  modules,
 		"attr_access_reject": "DEFAULT\n\tReply-Message =* ANY,\n\tMessage-Authenticator =* ANY\n",
 		"users":              users,
@@ -98,6 +119,8 @@ logdir = ${confdir}
 radacctdir = ${confdir}/acct
 run_dir = ${confdir}
 libdir = /usr/lib/freeradius
+certdir = ${confdir}/certs
+cadir = ${confdir}/certs
 max_requests = 65536
 cleanup_delay = 2
 security {
