@@ -15,13 +15,14 @@ import (
 )
 
 // newLogger makes the daemon's logger: lines for people on a terminal, JSON elsewhere, or as the configuration says.
-// The level is the process's and can be changed by setLevel.
-func newLogger(out *os.File, c config.Log) zerolog.Logger {
-	var writer io.Writer = out
+// The level is the process's and can be changed by setLevel. flush writes what still waits, before the process ends.
+func newLogger(out *os.File, c config.Log) (log zerolog.Logger, flush func()) {
+	buffer := &lines{out: out}
+	var writer io.Writer = buffer
 	if c.Format == "human" || c.Format == "auto" && term.IsTerminal(int(out.Fd())) {
 		writer = zerolog.ConsoleWriter{Out: out, TimeFormat: time.DateTime, NoColor: !term.IsTerminal(int(out.Fd()))}
 	}
-	return zerolog.New(writer).With().Timestamp().Logger()
+	return zerolog.New(writer).With().Timestamp().Logger(), buffer.flush
 }
 
 // setLevel puts a level in force at once, for all loggers of the process.

@@ -31,7 +31,8 @@ refused while a ddtb runs with this configuration.`,
 			}
 			ctx, cancel := context.WithTimeout(c.Context(), shutdownTime)
 			defer cancel()
-			log := newLogger(os.Stderr, conf.Log)
+			log, flush := newLogger(os.Stderr, conf.Log)
+			defer flush()
 			return builtIn().datapaths[conf.Datapath.Driver].remove(ctx, datapathConfig(conf), log)
 		},
 	}

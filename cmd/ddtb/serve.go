@@ -25,7 +25,8 @@ func serve(o options, h host, version string) error {
 	if err := setLevel(c.Log.Level); err != nil {
 		return usageError{err}
 	}
-	log := newLogger(os.Stderr, c.Log)
+	log, flush := newLogger(os.Stderr, c.Log)
+	defer flush()
 	log.Info().Str("version", version).Str("config", o.file).Str("node", c.Server.Name).Msg("starting")
 
 	signals := make(chan os.Signal, 8)

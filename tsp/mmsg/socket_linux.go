@@ -76,10 +76,11 @@ func newSocket(conn *net.UDPConn, n int) (s socket, err error) {
 	return s, nil
 }
 
-// call does one recvmmsg or sendmmsg of headers, which does not wait. n is how many of them were used.
+// call does one recvmmsg or sendmmsg of headers. n is how many of them were used. It does not wait, so the scheduler is not
+// told: to hand this thread's work to another for a moment costs more than the call.
 func call(number, fd uintptr, headers []header) (n int, errno syscall.Errno) {
 	for {
-		done, _, errno := unix.Syscall6(number, fd, uintptr(unsafe.Pointer(&headers[0])), uintptr(len(headers)), unix.MSG_DONTWAIT, 0, 0) //nolint:gosec // the kernel is handed an array
+		done, _, errno := unix.RawSyscall6(number, fd, uintptr(unsafe.Pointer(&headers[0])), uintptr(len(headers)), unix.MSG_DONTWAIT, 0, 0) //nolint:gosec // the kernel is handed an array
 		if errno != unix.EINTR {
 			return int(done), errno
 		}

@@ -189,11 +189,14 @@ func (w *worker) serve(ctx context.Context) error {
 			}
 			continue
 		}
-		datagram, to, err := w.socket.receive(time.Now().Add(min(max(wait, time.Millisecond), tick)))
-		if err != nil && w.Source != nil {
+		w.socket.flush()
+		messages, err := w.socket.receive(time.Now().Add(min(max(wait, time.Millisecond), tick)))
+		if err != nil && w.Source != nil { // of a client's own socket: its server does not listen; the client tries again
 			return fmt.Errorf("receive: %w", err)
 		}
-		w.hear(datagram, to, err)
+		for _, m := range messages {
+			w.hear(m.Data, m.Local)
+		}
 		w.resend()
 	}
 }
@@ -243,19 +246,19 @@ func (w *worker) launch(number int) error {
 	return nil
 }
 
-// send sends a flight's message; what the network refuses is lost like what it drops.
+// send sends a flight's message, with those of others.
 func (w *worker) send(f *flight) {
 	message := f.stamp(time.Now())
 	if f.tries > 1 {
 		w.resent()
 	}
-	_ = w.socket.send(message, f.from.Addr()) // ECONNREFUSED of an earlier one, mostly: retransmission deals with it
+	w.socket.send(message, f.from.Addr())
 }
 
-// hear hands an answer to its dialogue. An error of the socket ends the one it serves.
-func (w *worker) hear(datagram []byte, to netip.Addr, failure error) {
+// hear hands an answer to its dialogue.
+func (w *worker) hear(datagram []byte, to netip.Addr) {
 	f := w.active[to]
-	if f == nil || failure != nil {
+	if f == nil {
 		return
 	}
 	more, err := f.hear(datagram)
