@@ -27,7 +27,7 @@ type packetsOptions struct {
 	fromPrefix bool
 }
 
-// most is the largest number of tunnels: 128 octets of kernel memory each.
+// most is the largest number of tunnels: 192 octets of kernel memory each.
 const most = 1 << 22
 
 func (o packetsOptions) validate() error {

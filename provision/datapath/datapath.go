@@ -43,6 +43,17 @@ type Datapath interface {
 type DropReporter interface {
 	// Drops returns one entry a Reason that ever occurred.
 	Drops(ctx context.Context) ([]Drop, error)
+	// TunnelDrops yields, in no order, what was dropped of the packets of single tunnels: those that claimed to be from
+	// one or were for one. A tunnel's counts start at zero with each new session, and stay when it has ended; of what is
+	// counted this instant some may be missing. An error ends it.
+	TunnelDrops(ctx context.Context) iter.Seq2[TunnelDrop, error]
+}
+
+// TunnelDrop is a reason's count of one tunnel, never 0. A driver may let it come round at 2^32.
+type TunnelDrop struct {
+	Tunnel  uint32
+	Reason  Reason
+	Packets uint64
 }
 
 // Injector is what a Datapath has besides that takes packets its fast path left to the ordinary sockets (reassembled

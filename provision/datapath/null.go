@@ -25,6 +25,7 @@ type Null struct {
 	tunnels map[uint32]State
 	foreign Foreign
 	drops   map[Reason]Drop
+	tallies map[uint32]map[Reason]uint64 // drops by tunnel
 }
 
 var (
@@ -38,7 +39,7 @@ var errNotConfigured = errors.New("the datapath is not configured")
 
 // NewNull makes a Null that asks now for the time.
 func NewNull(now func() time.Time) *Null {
-	return &Null{now: now, tunnels: map[uint32]State{}, drops: map[Reason]Drop{}}
+	return &Null{now: now, tunnels: map[uint32]State{}, drops: map[Reason]Drop{}, tallies: map[uint32]map[Reason]uint64{}}
 }
 
 // Configure implements Datapath.
@@ -96,6 +97,7 @@ func (n *Null) set(t Tunnel) error {
 	}
 	if !ok || state.Session != t.Session {
 		state = State{LastSeen: n.now()}
+		delete(n.tallies, t.ID)
 	}
 	for _, prefix := range foreign {
 		n.foreign.Add(prefix, t.ID)
@@ -185,6 +187,13 @@ func (n *Null) Inject(encap Encap, local, remote netip.AddrPort, packet []byte) 
 	n.drops[why] = Drop{
 		Reason: why, Packets: n.drops[why].Packets + 1, Tunnel: id, Remote: remote, Inner: inner.Source, Last: n.now(),
 	}
+	if id == 0 {
+		return
+	}
+	if n.tallies[id] == nil {
+		n.tallies[id] = map[Reason]uint64{}
+	}
+	n.tallies[id][why]++
 }
 
 // admit finds the tunnel of an inner packet, and the reason why it may not pass.
@@ -214,4 +223,30 @@ func (n *Null) Drops(context.Context) ([]Drop, error) {
 		}
 	}
 	return drops, nil
+}
+
+// TunnelDrops implements DropReporter.
+func (n *Null) TunnelDrops(ctx context.Context) iter.Seq2[TunnelDrop, error] {
+	return func(yield func(TunnelDrop, error) bool) {
+		for _, drop := range n.tallied() {
+			if err := ctx.Err(); err != nil {
+				yield(TunnelDrop{}, err)
+				return
+			}
+			if !yield(drop, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (n *Null) tallied() (drops []TunnelDrop) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for id, tally := range n.tallies {
+		for reason, packets := range tally {
+			drops = append(drops, TunnelDrop{Tunnel: id, Reason: reason, Packets: packets})
+		}
+	}
+	return drops
 }

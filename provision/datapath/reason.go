@@ -17,12 +17,13 @@ const (
 	TooBig        Reason = "too_big"        // to a client: above the MTU, and the Packet Too Big budget is spent
 	NoRoute       Reason = "no_route"       // to a client: no IPv4 route to his outer address
 	Failed        Reason = "failed"         // the kernel refused to change or to take a packet
+	RateExceeded  Reason = "rate"           // above the tunnel's rate, in either direction
 )
 
 // Reasons are all of them, in the order in which drivers number them.
 func Reasons() []Reason {
 	return []Reason{
 		Malformed, InnerSource, NoTunnel, OuterSource, Encapsulation, LinkLocal, Martian, IllegalECN,
-		NativeSource, NoDestination, TooBig, NoRoute, Failed,
+		NativeSource, NoDestination, TooBig, NoRoute, Failed, RateExceeded,
 	}
 }

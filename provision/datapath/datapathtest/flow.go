@@ -211,7 +211,7 @@ func deleted(t *testing.T, e *Env) {
 	}
 }
 
-// renewed changes a tunnel under traffic: a new session starts over, a new MTU goes unnoticed.
+// renewed changes a tunnel under traffic: a new session starts over, a new MTU or a rate above the traffic's goes unnoticed.
 func renewed(t *testing.T, e *Env) {
 	tunnel := e.tunnel(0, datapath.V6UDPV4)
 	e.set(t, tunnel)
@@ -219,6 +219,7 @@ func renewed(t *testing.T, e *Env) {
 	f.flowing(t)
 	for n := range 20 {
 		tunnel.MTU = 1300 + n
+		tunnel.Rate = datapath.Rate{Rx: uint64(n%3) * 1e9, Tx: uint64(n%4) * 1e9}
 		must(t, e.dp.Set(context.Background(), tunnel))
 		must(t, e.dp.Set(context.Background(), tunnel))
 	}

@@ -120,6 +120,7 @@ func (m *model) setAndDelete(t *testing.T) {
 	bare.Prefix = netip.Prefix{}
 	foreign.Prefix, foreign.Endpoint = netip.MustParsePrefix("2001:db8:f00::/48"), netip.MustParseAddr("2001:db8:f01::1")
 	narrow.MTU = 1300
+	narrow.Rate = datapath.Rate{Rx: 2e6, Tx: 16e6}
 	all := []datapath.Tunnel{plain, sit, bare, foreign, narrow}
 	m.set(t, all...)
 	m.expect(t, all...)
@@ -143,6 +144,10 @@ func (m *model) change(t *testing.T) {
 		func() { tunnel.Remote = netip.MustParseAddrPort("203.0.113.200:9") },
 		func() { tunnel.MTU = 1350 },
 		func() { tunnel.MTU = 0 },
+		func() { tunnel.Rate = datapath.Rate{Rx: 1e6, Tx: 1} },
+		func() { tunnel.Rate.Rx = 0 },
+		func() { tunnel.Rate = datapath.Rate{Rx: 1<<64 - 1} },
+		func() { tunnel.Rate = datapath.Rate{Tx: 5e6} },
 		func() { tunnel.Prefix = netip.Prefix{} },
 		func() { tunnel.Prefix = netip.MustParsePrefix("2001:db8:f00::/48") },
 		func() { tunnel.Endpoint = netip.MustParseAddr("2001:db8:f01::1") },

@@ -124,6 +124,52 @@ func native(t *testing.T, e *Env) {
 	e.quiet(t)
 }
 
+// tallies counts drops by tunnel: in turns, over a restart, over the end of a session, and from zero for the next.
+func tallies(t *testing.T, e *Env) {
+	first, second := e.tunnel(0, datapath.V6UDPV4), e.tunnel(1, datapath.V6UDPV4)
+	e.set(t, first, second)
+	counts := func(when string, reason datapath.Reason, want uint64) {
+		t.Helper()
+		for _, tunnel := range []datapath.Tunnel{first, second} {
+			if got := e.tallied(t, tunnel.ID, reason); got != want {
+				t.Errorf("%s: %d packets of tunnel %d dropped as %s, %d expected", when, got, tunnel.ID, reason, want)
+			}
+		}
+	}
+	both := func(reason datapath.Reason, change func(*datapath.Tunnel)) {
+		t.Helper()
+		for _, tunnel := range []datapath.Tunnel{first, second} {
+			from := tunnel
+			change(&from)
+			e.refused(t, reason, func() { e.fromClient(from, datagram(tunnel.Endpoint, coreHost, "dropped")) })
+		}
+	}
+	elsewhere := func(d *datapath.Tunnel) { d.Remote = netip.AddrPortFrom(d.Remote.Addr(), 9) }
+	for range 3 {
+		both(datapath.OuterSource, elsewhere)
+	}
+	counts("in turns", datapath.OuterSource, 3)
+	must(t, e.dp.Close())
+	e.start(t)
+	counts("after a restart", datapath.OuterSource, 3)
+	both(datapath.OuterSource, elsewhere)
+	counts("after a restart and one more", datapath.OuterSource, 4)
+	for _, tunnel := range []datapath.Tunnel{first, second} {
+		if _, err := e.dp.Delete(t.Context(), tunnel.ID); err != nil {
+			t.Error(err)
+		}
+	}
+	both(datapath.NoTunnel, func(*datapath.Tunnel) {})
+	counts("after the end", datapath.OuterSource, 4)
+	counts("after the end", datapath.NoTunnel, 1)
+	first.Session, second.Session = first.Session+1, second.Session+1
+	must(t, e.dp.Set(t.Context(), first, second))
+	counts("in a new session", datapath.OuterSource, 0)
+	counts("in a new session", datapath.NoTunnel, 0)
+	both(datapath.OuterSource, elsewhere)
+	counts("in a new session", datapath.OuterSource, 1)
+}
+
 // nowhere sends packets to pool addresses that no tunnel has: they end at the server, and do not go round.
 func nowhere(t *testing.T, e *Env) {
 	tunnel, bare, unset := e.tunnel(0, datapath.V6UDPV4), e.tunnel(0, datapath.V6UDPV4), e.tunnel(0, datapath.V6UDPV4)

@@ -31,6 +31,7 @@ func Run(t *testing.T, topology Topology, open Open) {
 	}{
 		{"forward", forward},
 		{"spoof", spoof},
+		{"tallies", tallies},
 		{"native", native},
 		{"nowhere", nowhere},
 		{"elsewhere", elsewhere},
@@ -46,6 +47,7 @@ func Run(t *testing.T, topology Topology, open Open) {
 		{"foreign", foreign},
 		{"bulk", bulk},
 		{"NAT", nat},
+		{"rate", rate},
 		{"exact", exact},
 		{"deleted", deleted},
 		{"renewed", renewed},

@@ -111,10 +111,32 @@ func (e *Env) drops(t *testing.T) map[datapath.Reason]datapath.Drop {
 	return byReason
 }
 
-// refused does something and awaits that one packet is dropped for a reason, and none for another.
+// tunnelDrops are the counts of single tunnels; in the keys they are 0.
+func (e *Env) tunnelDrops(t *testing.T) map[datapath.TunnelDrop]uint64 {
+	t.Helper()
+	counts := map[datapath.TunnelDrop]uint64{}
+	for drop, err := range e.dp.(datapath.DropReporter).TunnelDrops(context.Background()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		packets := drop.Packets
+		drop.Packets = 0
+		counts[drop] = packets
+	}
+	return counts
+}
+
+// tallied are the drops of a tunnel for a reason.
+func (e *Env) tallied(t *testing.T, id uint32, reason datapath.Reason) uint64 {
+	t.Helper()
+	return e.tunnelDrops(t)[datapath.TunnelDrop{Tunnel: id, Reason: reason}]
+}
+
+// refused does something and awaits that one packet is dropped for a reason, and none for another; if it can be told
+// which tunnel it was for, that is known too.
 func (e *Env) refused(t *testing.T, reason datapath.Reason, do func()) datapath.Drop {
 	t.Helper()
-	before := e.drops(t)
+	before, tunnels := e.drops(t), e.tunnelDrops(t)
 	do()
 	var now map[datapath.Reason]datapath.Drop
 	eventually(t, func() string {
@@ -128,6 +150,12 @@ func (e *Env) refused(t *testing.T, reason datapath.Reason, do func()) datapath.
 		if other != reason && drop.Packets != before[other].Packets {
 			t.Errorf("dropped as %s, not only as %s: %+v", other, reason, drop)
 		}
+	}
+	if id := now[reason].Tunnel; id != 0 {
+		tunnels[datapath.TunnelDrop{Tunnel: id, Reason: reason}]++
+	}
+	if diff := cmp.Diff(tunnels, e.tunnelDrops(t)); diff != "" {
+		t.Errorf("drops by tunnel: %s", diff)
 	}
 	return now[reason]
 }

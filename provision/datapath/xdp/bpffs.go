@@ -17,7 +17,7 @@ const bpffs = "/sys/fs/bpf"
 
 // version is that of the maps' layout and of the meaning of what is in them. It stands in the pins' path: maps of another
 // version are not opened, their links are taken over.
-const version = "v1"
+const version = "v2"
 
 // makePinDir makes the directory for this version's pins below a pin path.
 func makePinDir(root string) error {

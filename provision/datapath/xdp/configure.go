@@ -208,7 +208,7 @@ func (c *change) refit() error {
 		r := d.table.record(slot)
 		now := r.identity()
 		if wanted := identify(t, c.layout.local(&t), d.state.mtu(effectiveMTU(c.config, d.outerMTU, t)), now.key&hasMask); wanted != now {
-			r.setMTU(wanted)
+			r.adjust(wanted)
 		}
 	}
 	return d.bury(gone)
@@ -251,6 +251,7 @@ func (c *change) startMoving() error {
 		r := d.table.record(slot)
 		id := identify(t, c.layout.local(&t), d.state.mtu(effectiveMTU(c.config, d.outerMTU, t)), r.key()&hasMask)
 		c.old.next.record(after).put(id, t.Session, r.lastSeen(now()), datapath.Counters{})
+		c.old.next.record(after).tally.start(t.Session)
 		c.old.next.mark(after, true)
 		c.old.pairs = append(c.old.pairs, [2]uint32{slot, after})
 	}
@@ -275,6 +276,7 @@ func (c *change) finishMoving() error {
 	for _, pair := range c.old.pairs {
 		from, to := d.table.record(pair[0]), c.old.next.record(pair[1])
 		to.add(from.counters())
+		to.tally.take(from.tally)
 		to.note(max(from.lastSeen(now()), to.lastSeen(now())))
 	}
 	old := d.table

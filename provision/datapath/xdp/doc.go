@@ -70,6 +70,15 @@
 // stack for what exceeds the device's MTU and from tc for what exceeds a tunnel's; a token bucket for each CPU allows one
 // in a millisecond and a hundred at once.
 //
+// A tunnel with a rate has a token bucket for each direction, a time in its ledger; the flag that says so stands in the
+// record, so that others pay for a branch. A rate changes while packets flow, as the MTU does. What is above it is dropped.
+//
+// # What is dropped
+//
+// Each CPU counts by reason and keeps the last offender. Each tunnel has a tally besides, one count a reason, beside nobody's
+// record: nothing an attacker sends drives anything out of it, and its size is that of the pools. What a CPU drops of one
+// tunnel in a row it tallies when there comes another one, so that a flood costs no more than the look whose it is.
+//
 // # Not tried
 //
 // This was run on Linux 6.18 only. What older kernels lack is found by trying, and the ways round it (clsact filters,

@@ -4,7 +4,10 @@ package xdp
 
 import (
 	"net/netip"
+	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"ddtb/provision/datapath"
 )
@@ -21,12 +24,18 @@ func (d *Driver) Inject(encap datapath.Encap, local, remote netip.AddrPort, pack
 	if why == "" {
 		id, slot, why = d.admit(inner, encap, local, remote)
 	}
+	if why == "" && !d.table.record(slot).ledger.rx.charge(clock(unix.CLOCK_MONOTONIC), uint64(inner.Length)) {
+		why = datapath.RateExceeded
+	}
 	if why == "" && d.device.write(packet[:inner.Length]) != nil {
 		why = datapath.Failed
 	}
 	if why != "" {
 		d.refused[why] = datapath.Drop{
 			Reason: why, Packets: d.refused[why].Packets + 1, Tunnel: id, Remote: remote, Inner: inner.Source, Last: time.Now(),
+		}
+		if slot, ok := d.table.layout.slot(id); ok {
+			d.table.tally[slot].add(slices.Index(datapath.Reasons(), why), 1)
 		}
 		return
 	}

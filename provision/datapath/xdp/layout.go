@@ -17,7 +17,7 @@ const (
 	maxPools = 8
 	maxLocal = 8
 	maxPorts = 16
-	maxSize  = 1 << 24 // ids of all pools: 2 GiB of records
+	maxSize  = 1 << 24 // ids of all pools: 3 GiB of records
 )
 
 // layout is where the records of a Config's pools lie: one pool after the other.
@@ -52,7 +52,7 @@ func layoutOf(c datapath.Config, spread uint32) (layout, error) {
 
 // tunnelSize is what a tunnel takes where records are dense; ownLine is the spread that gives each half a cache line.
 const (
-	tunnelSize = 2*halfSize + ledgerSize
+	tunnelSize = 2*halfSize + ledgerSize + tallySize
 	ownLine    = 2
 )
 
@@ -73,10 +73,14 @@ func spreadOf(pools []datapath.Pool, cpus int) uint32 {
 	return 0
 }
 
-// entries is the size of the map.
-func (l layout) entries() uint32 {
-	return 2*l.size<<l.spread + l.size*(ledgerSize/halfSize) + configEntries
+// tallies is where they begin in the map, in entries: on a cache line.
+func (l layout) tallies() uint32 {
+	const line = tallySize / halfSize
+	return (2*l.size<<l.spread + l.size*(ledgerSize/halfSize) + line - 1) / line * line
 }
+
+// entries is the size of the map.
+func (l layout) entries() uint32 { return l.tallies() + l.size*(tallySize/halfSize) + configEntries }
 
 // local is the index of a tunnel's local end; without UDP the first with its address.
 func (l layout) local(t *datapath.Tunnel) uint32 {

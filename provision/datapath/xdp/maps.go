@@ -17,7 +17,7 @@ const (
 	mapForeign = hookTCMapForeign
 	mapState   = hookTCMapState
 	mapDrops   = hookTCMapDrops
-	mapBucket  = hookTCMapBucket
+	mapBudget  = hookTCMapBudget
 )
 
 // maps are the maps of a pin path.
@@ -35,7 +35,7 @@ func openMaps(dir string, l layout) (opened *maps, fresh bool, err error) {
 	}
 	spec.Maps[mapTunnels].MaxEntries = l.entries()
 	m := &maps{dir: dir, named: map[string]*ebpf.Map{}}
-	for _, name := range []string{mapTunnels, mapForeign, mapState, mapDrops, mapBucket} {
+	for _, name := range []string{mapTunnels, mapForeign, mapState, mapDrops, mapBudget} {
 		one, made, err := openMap(spec.Maps[name], filepath.Join(dir, name))
 		if err != nil {
 			return nil, false, errors.Join(err, m.close())

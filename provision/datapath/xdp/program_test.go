@@ -64,7 +64,7 @@ func newRig(tb testing.TB, config datapath.Config, options Options) *rig {
 	spec, err := loadHookTC()
 	check(tb, err)
 	shared := map[string]*ebpf.Map{}
-	for _, name := range []string{mapTunnels, mapForeign, mapState, mapDrops, mapBucket} {
+	for _, name := range []string{mapTunnels, mapForeign, mapState, mapDrops, mapBudget} {
 		if name == mapTunnels {
 			spec.Maps[name].MaxEntries = l.entries()
 		}

@@ -26,18 +26,21 @@ type ledger struct {
 	session             uint64
 	seen                uint64 // ns, as of the last look
 	asked               uint64 // MTU asked for, 0: the default
+	rx, tx              bucket
 }
 
 // Octets of each in the map.
 const (
 	halfSize   = 16
-	ledgerSize = 4 * halfSize
+	ledgerSize = 6 * halfSize
+	tallySize  = 4 * halfSize
 )
 
 // record is all of a tunnel.
 type record struct {
 	in, out *half
 	ledger  *ledger
+	tally   *tally
 }
 
 // The octet 6 of a key: which of its addresses the tunnel holds, protocol 41, the index of its local end.
@@ -49,13 +52,16 @@ const (
 
 	localShift = 52
 
+	isRated = 1 << 55 // in the direction of the half
+
 	hasMask = hasEndpoint | hasPrefix | hasForeign
 )
 
 // The octet 7 of a key: the time, or the place of the MTU.
 const (
 	lastShift = 56
-	keyMask   = 1<<lastShift - 1
+	lastMask  = 0xff << lastShift
+	keyMask   = 1<<55 - 1 // what is the same in both halves
 )
 
 const (
@@ -65,9 +71,10 @@ const (
 
 // identity is what a record says about its tunnel, without what is counted.
 type identity struct {
-	key   uint64 // without the octet 7
+	key   uint64 // what is the same in both halves
 	mtu   uint8  // the place of the MTU in force
 	asked uint64
+	rate  datapath.Rate
 }
 
 // identify puts a tunnel into words. local is the index of its local end, mtu the place of the one in force, has the flags.
@@ -76,7 +83,7 @@ func identify(t datapath.Tunnel, local uint32, mtu uint8, has uint64) identity {
 	if t.Encap == datapath.V6V4 {
 		key |= isSIT
 	}
-	return identity{key: key, mtu: mtu, asked: uint64(t.MTU)}
+	return identity{key: key, mtu: mtu, asked: uint64(t.MTU), rate: t.Rate}
 }
 
 // addrPort is an IPv4 address and a port as they lie in memory in network order.
@@ -100,7 +107,18 @@ func (r record) key() uint64 { return atomic.LoadUint64(&r.in.key) & keyMask }
 func (r record) inForce() bool { return r.key() != 0 }
 
 func (r record) identity() identity {
-	return identity{key: r.key(), mtu: uint8(atomic.LoadUint64(&r.out.key) >> lastShift), asked: atomic.LoadUint64(&r.ledger.asked)}
+	return identity{
+		key: r.key(), mtu: uint8(atomic.LoadUint64(&r.out.key) >> lastShift), asked: atomic.LoadUint64(&r.ledger.asked),
+		rate: datapath.Rate{Rx: atomic.LoadUint64(&r.ledger.rx.rate), Tx: atomic.LoadUint64(&r.ledger.tx.rate)},
+	}
+}
+
+// rated is the flag of a half whose direction has a rate.
+func rated(rate uint64) uint64 {
+	if rate == 0 {
+		return 0
+	}
+	return isRated
 }
 
 func (r record) session() uint64 { return atomic.LoadUint64(&r.ledger.session) }
@@ -122,14 +140,23 @@ func (r record) put(id identity, session, seen uint64, c datapath.Counters) {
 	atomic.StoreUint64(&r.ledger.session, session)
 	atomic.StoreUint64(&r.ledger.seen, seen)
 	atomic.StoreUint64(&r.ledger.asked, id.asked)
-	atomic.StoreUint64(&r.out.key, id.key|uint64(id.mtu)<<lastShift)
-	atomic.StoreUint64(&r.in.key, id.key|seen>>seenUnit<<lastShift)
+	r.ledger.rx.set(id.rate.Rx)
+	r.ledger.tx.set(id.rate.Tx)
+	atomic.StoreUint64(&r.out.key, id.key|rated(id.rate.Tx)|uint64(id.mtu)<<lastShift)
+	atomic.StoreUint64(&r.in.key, id.key|rated(id.rate.Rx)|seen>>seenUnit<<lastShift)
 }
 
-// setMTU changes the MTU, of a record in force too.
-func (r record) setMTU(id identity) {
+// adjust changes MTU and rates, of a record in force too, which only who calls takes out of force.
+func (r record) adjust(id identity) {
 	atomic.StoreUint64(&r.ledger.asked, id.asked)
-	atomic.StoreUint64(&r.out.key, id.key|uint64(id.mtu)<<lastShift)
+	r.ledger.rx.set(id.rate.Rx)
+	r.ledger.tx.set(id.rate.Tx)
+	atomic.StoreUint64(&r.out.key, id.key|rated(id.rate.Tx)|uint64(id.mtu)<<lastShift)
+	if id.rate.Rx != 0 {
+		atomic.OrUint64(&r.in.key, isRated)
+	} else {
+		atomic.AndUint64(&r.in.key, ^uint64(isRated))
+	}
 }
 
 // counters adds the ledger and the counts. While a program moves a count to the ledger it waits; that is a matter of
@@ -176,7 +203,7 @@ func (r record) lastSeen(now uint64) uint64 {
 func (r record) note(now uint64) {
 	for {
 		key := atomic.LoadUint64(&r.in.key)
-		if key&keyMask == 0 || atomic.CompareAndSwapUint64(&r.in.key, key, key&keyMask|now>>seenUnit<<lastShift) {
+		if key&keyMask == 0 || atomic.CompareAndSwapUint64(&r.in.key, key, key&^lastMask|now>>seenUnit<<lastShift) {
 			return
 		}
 	}
@@ -187,6 +214,7 @@ func (r record) tunnel(id uint32, locals []netip.AddrPort) datapath.Tunnel {
 	words := r.identity()
 	t := datapath.Tunnel{
 		ID: id, Session: r.session(), Encap: datapath.V6UDPV4, Remote: toAddrPort(words.key), MTU: int(words.asked),
+		Rate: words.rate,
 	}
 	if local := int(words.key >> localShift & (maxLocal - 1)); local < len(locals) {
 		t.Local = locals[local]

@@ -20,7 +20,7 @@ import (
 )
 
 // table is the map of tunnels in the memory of this process, and which of them are in force. In the map stand the inbound
-// halves, the outbound ones, the ledgers, and the Config by which they are to be read, so that one is never seen
+// halves, the outbound ones, the ledgers, the tallies, and the Config by which they are to be read, so that one is never seen
 // without the other.
 type table struct {
 	memory []byte
@@ -28,6 +28,7 @@ type table struct {
 	in     []half
 	out    []half
 	ledger []ledger
+	tally  []tally
 	config []byte
 	active []uint64 // one bit a slot
 	count  int
@@ -39,7 +40,7 @@ const configEntries = 4096
 // record is that of a slot.
 func (t *table) record(slot uint32) record {
 	at := slot << t.layout.spread
-	return record{&t.in[at], &t.out[at], &t.ledger[slot]}
+	return record{&t.in[at], &t.out[at], &t.ledger[slot], &t.tally[slot]}
 }
 
 // mapArray maps an mmapable array map.
@@ -79,11 +80,12 @@ func openTable(m *ebpf.Map) (*table, datapath.Config, error) {
 // force is taken out.
 func (t *table) arrange(l layout) {
 	n := int(l.size) << l.spread
-	second, third := t.memory[n*halfSize:], t.memory[2*n*halfSize:]
+	second, third, fourth := t.memory[n*halfSize:], t.memory[2*n*halfSize:], t.memory[l.tallies()*halfSize:]
 	t.layout = l
 	t.in = unsafe.Slice((*half)(unsafe.Pointer(unsafe.SliceData(t.memory))), n)              // #nosec G103 -- the map's own layout
 	t.out = unsafe.Slice((*half)(unsafe.Pointer(unsafe.SliceData(second))), n)               // #nosec G103 -- as above
 	t.ledger = unsafe.Slice((*ledger)(unsafe.Pointer(unsafe.SliceData(third))), int(l.size)) // #nosec G103 -- as above
+	t.tally = unsafe.Slice((*tally)(unsafe.Pointer(unsafe.SliceData(fourth))), int(l.size))  // #nosec G103 -- as above
 	t.active = make([]uint64, (l.size+63)/64)
 	for slot := range l.size {
 		switch r := t.record(slot); {
@@ -97,7 +99,7 @@ func (t *table) arrange(l layout) {
 
 func (t *table) close() error {
 	memory := t.memory
-	t.memory, t.in, t.out, t.ledger, t.config = nil, nil, nil, nil, nil
+	t.memory, t.in, t.out, t.ledger, t.tally, t.config = nil, nil, nil, nil, nil, nil
 	return unix.Munmap(memory)
 }
 

@@ -16,7 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	hookTCMapBucket       = "bucket"
+	hookTCMapBudget       = "budget"
 	hookTCMapDrops        = "drops"
 	hookTCMapForeign      = "foreign"
 	hookTCMapState        = "state"
@@ -93,7 +93,7 @@ type hookTCProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type hookTCMapSpecs struct {
-	Bucket  *ebpf.MapSpec `ebpf:"bucket"`
+	Budget  *ebpf.MapSpec `ebpf:"budget"`
 	Drops   *ebpf.MapSpec `ebpf:"drops"`
 	Foreign *ebpf.MapSpec `ebpf:"foreign"`
 	State   *ebpf.MapSpec `ebpf:"state"`
@@ -144,7 +144,7 @@ func (o *hookTCObjects) Close() error {
 //
 // It can be passed to loadHookTCObjects or ebpf.CollectionSpec.LoadAndAssign.
 type hookTCMaps struct {
-	Bucket  *ebpf.Map `ebpf:"bucket"`
+	Budget  *ebpf.Map `ebpf:"budget"`
 	Drops   *ebpf.Map `ebpf:"drops"`
 	Foreign *ebpf.Map `ebpf:"foreign"`
 	State   *ebpf.Map `ebpf:"state"`
@@ -153,7 +153,7 @@ type hookTCMaps struct {
 
 func (m *hookTCMaps) Close() error {
 	return _HookTCClose(
-		m.Bucket,
+		m.Budget,
 		m.Drops,
 		m.Foreign,
 		m.State,

@@ -16,10 +16,12 @@ import (
 )
 
 // now is the clock of the programs.
-func now() uint64 {
+func now() uint64 { return clock(unix.CLOCK_MONOTONIC_COARSE) }
+
+// clock reads a clock that is there on every Linux.
+func clock(id int32) uint64 {
 	var ts unix.Timespec
-	// The clock is there on every Linux; the only error is a bad address.
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC_COARSE, &ts)
+	_ = unix.ClockGettime(id, &ts) // the only error is a bad address
 	return uint64(ts.Nano())
 }
 
@@ -40,8 +42,8 @@ type setting struct {
 }
 
 // Set implements datapath.Datapath. A record in force is changed in four steps: out of force, a grace period, the new
-// words, into force; packets of that tunnel are dropped meanwhile. One grace period serves the whole batch. A new MTU, or
-// the same tunnel again, needs none of it.
+// words, into force; packets of that tunnel are dropped meanwhile. One grace period serves the whole batch. A new MTU or
+// rate, or the same tunnel again, needs none of it.
 func (d *Driver) Set(ctx context.Context, tunnels ...datapath.Tunnel) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -126,8 +128,8 @@ func (d *Driver) checkForeign(s setting) error {
 	return nil
 }
 
-// changes compares a tunnel with its record in force, and tells whether that has to be written anew. It sets a new MTU at
-// once.
+// changes compares a tunnel with its record in force, and tells whether that has to be written anew. It sets a new MTU or
+// rate at once.
 func (d *Driver) changes(s *setting, r record) bool {
 	before := r.identity()
 	s.goesOn = r.session() == s.tunnel.Session
@@ -136,7 +138,7 @@ func (d *Driver) changes(s *setting, r record) bool {
 		same = d.ends[s.tunnel.ID] == endsOf(d.config.ForeignOf(*s.tunnel))
 	}
 	if same && before != s.words {
-		r.setMTU(s.words)
+		r.adjust(s.words)
 		d.logTunnel(s, "tunnel changed")
 	}
 	return !same
@@ -171,6 +173,9 @@ func (d *Driver) install(s setting, now uint64) error {
 	if err := d.setForeign(s); err != nil {
 		d.table.mark(s.slot, false)
 		return fmt.Errorf("tunnel %d: %w", s.tunnel.ID, err)
+	}
+	if !s.goesOn {
+		r.tally.start(s.tunnel.Session)
 	}
 	r.put(s.words, s.tunnel.Session, seen, counters)
 	d.table.mark(s.slot, true)

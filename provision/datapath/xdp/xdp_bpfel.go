@@ -16,7 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	hookXDPMapBucket     = "bucket"
+	hookXDPMapBudget     = "budget"
 	hookXDPMapDrops      = "drops"
 	hookXDPMapForeign    = "foreign"
 	hookXDPMapState      = "state"
@@ -91,7 +91,7 @@ type hookXDPProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type hookXDPMapSpecs struct {
-	Bucket  *ebpf.MapSpec `ebpf:"bucket"`
+	Budget  *ebpf.MapSpec `ebpf:"budget"`
 	Drops   *ebpf.MapSpec `ebpf:"drops"`
 	Foreign *ebpf.MapSpec `ebpf:"foreign"`
 	State   *ebpf.MapSpec `ebpf:"state"`
@@ -142,7 +142,7 @@ func (o *hookXDPObjects) Close() error {
 //
 // It can be passed to loadHookXDPObjects or ebpf.CollectionSpec.LoadAndAssign.
 type hookXDPMaps struct {
-	Bucket  *ebpf.Map `ebpf:"bucket"`
+	Budget  *ebpf.Map `ebpf:"budget"`
 	Drops   *ebpf.Map `ebpf:"drops"`
 	Foreign *ebpf.Map `ebpf:"foreign"`
 	State   *ebpf.Map `ebpf:"state"`
@@ -151,7 +151,7 @@ type hookXDPMaps struct {
 
 func (m *hookXDPMaps) Close() error {
 	return _HookXDPClose(
-		m.Bucket,
+		m.Budget,
 		m.Drops,
 		m.Foreign,
 		m.State,

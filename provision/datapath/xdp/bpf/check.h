@@ -101,6 +101,7 @@ inline_always int admit(struct iphdr *ip, void *end, __u32 available, struct pac
 	if ((key & KEY_OUTER) != p->key)
 		return (key ^ p->key) & KIND_WORD(KIND_SIT) ? ENCAPSULATION : OUTER_SOURCE;
 	p->in = in;
+	p->rated = KIND(key) & KIND_RATED;
 	if (is_martian(&p->inner->daddr))
 		return MARTIAN;
 	return merge_ecn(ip, p);

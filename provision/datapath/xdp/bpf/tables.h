@@ -48,6 +48,7 @@ enum {
 	TOO_BIG,
 	NO_ROUTE,
 	FAILED,
+	RATE,
 	REASONS,
 };
 
@@ -57,7 +58,7 @@ enum {
  * cache, and to wait for memory takes longer than all else. Where all would fit anyway each record gets a line of its own
  * (spread). What is seldom needed is in the ledger.
  *
- * In the map stand all inbound records, all outbound ones, the ledgers.
+ * In the map stand all inbound records, all outbound ones, the ledgers, and the tallies, these on cache lines of their own.
  *
  * key: octets 0 to 3 the remote address, 4 and 5 its port, 6 what kind of tunnel it is (KIND_), 7 the time it was last
  * seen (inbound, in SEEN_UNIT, the low octet) or its MTU's place in state.mtus (outbound). But for the octet 7 it is 0 while
@@ -78,12 +79,13 @@ enum {
 	KIND_FOREIGN = 0x04,  /* one in the map foreign */
 	KIND_SIT = 0x08,      /* protocol 41, not UDP */
 	KIND_LOCAL = 4,       /* shift: index in locals, 3 bits */
+	KIND_RATED = 0x80,    /* what passes in this direction is bounded */
 };
 
 #define KIND(key) ((__u8)((key) >> 48))
 #define KIND_WORD(kind) ((__u64)(kind) << 48)
 #define IN_FORCE(key) ((key) << 8)
-#define KEY_OUTER (0x00ffffffffffffffULL & ~KIND_WORD(KIND_ENDPOINT | KIND_PREFIX | KIND_FOREIGN)) /* what a packet shows of it */
+#define KEY_OUTER (0x00ffffffffffffffULL & ~KIND_WORD(KIND_ENDPOINT | KIND_PREFIX | KIND_FOREIGN | KIND_RATED)) /* what a packet shows of it */
 #define LOCAL_OF(key) (KIND(key) >> KIND_LOCAL & (MAX_LOCAL - 1))
 
 #define SEEN_UNIT 30 /* 2^30 ns of CLOCK_MONOTONIC_COARSE: a second */
@@ -93,7 +95,7 @@ enum {
 #define COUNT_PACKETS(count) ((count) >> 36)
 #define COUNT_FULL (1ULL << 63 | COUNT_PACKET >> 1) /* one of the two is half full */
 
-/* The ledger of a tunnel is four entries of the map, in this order. */
+/* The ledger of a tunnel is six entries of the map, in this order. */
 struct sums {
 	__u64 packets, octets; /* moved here from count; inbound, then outbound */
 };
@@ -108,14 +110,29 @@ struct asked {
 	__u64 mtu;  /* 0: the default */
 };
 
-enum { LEDGER_IN, LEDGER_OUT, LEDGER_MOVES, LEDGER_ASKED, LEDGER_ENTRIES };
+struct bucket {
+	__u64 due;  /* CLOCK_MONOTONIC, ns: when what has passed is paid for */
+	__u64 rate; /* bit/s */
+};
+
+enum { LEDGER_IN, LEDGER_OUT, LEDGER_MOVES, LEDGER_ASKED, LEDGER_RATE_IN, LEDGER_RATE_OUT, LEDGER_ENTRIES };
+
+/*
+ * The tally of a tunnel is what was dropped of its packets: four entries of the map, a count for each reason, and last whose
+ * count it is: something of the session.
+ */
+enum { TALLY_ENTRIES = 4, TALLY_SESSION = 15 };
 
 union entry {
 	struct record record;
 	struct sums sums;
 	struct moves moves;
 	struct asked asked;
+	struct bucket bucket;
+	__u32 tally[4];
 };
+
+_Static_assert(REASONS <= TALLY_SESSION, "a count for each");
 
 _Static_assert(sizeof(union entry) == 16, "four records are a cache line");
 
@@ -184,10 +201,11 @@ struct {
 
 struct drop {
 	__u64 packets;
-	__u64 last;   /* CLOCK_MONOTONIC, ns */
-	__u64 remote; /* as in a key */
-	__u32 slot;   /* of the tunnel, MISS if none is known */
-	__u32 reserved;
+	__u64 tallied; /* of them; the others are the last tunnel's */
+	__u64 last;    /* CLOCK_MONOTONIC, ns */
+	__u64 remote;  /* as in a key */
+	__u32 slot;    /* of the tunnel, MISS if none is known */
+	__u32 session; /* as in its tally */
 	struct in6_addr inner;
 };
 
@@ -199,7 +217,7 @@ struct {
 } drops SEC(".maps");
 
 /* Token bucket for Packet Too Big, in ns. */
-struct bucket {
+struct budget {
 	__u64 last, credit;
 };
 
@@ -210,8 +228,8 @@ struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct bucket);
-} bucket SEC(".maps");
+	__type(value, struct budget);
+} budget SEC(".maps");
 
 /* Constants: the verifier takes out what they make unreachable. A new Config loads the programs anew. */
 struct pool {

@@ -99,7 +99,7 @@ inline_always int from_client(struct __sk_buff *skb)
 {
 	struct packet p = { .slot = MISS };
 	struct hop hop;
-	__u32 segments;
+	__u32 segments, octets;
 	bool forward;
 	int verdict;
 	__u64 now;
@@ -115,7 +115,10 @@ inline_always int from_client(struct __sk_buff *skb)
 	now = bpf_ktime_get_coarse_ns();
 	forward = may_forward(&p) && route_inner(skb, p.inner, segment_of(skb, p.inner, end_of(skb)), now, &hop);
 	segments = segments_of(skb, p.inner, end_of(skb));
-	count_rx(&p, segments, octets_of(segments, p.inner, end_of(skb)), now);
+	octets = octets_of(segments, p.inner, end_of(skb));
+	if (!may_enter(&p, octets))
+		return refuse(skb, RATE, &p, p.inner);
+	count_rx(&p, segments, octets, now);
 	write_ecn(p.inner, p.ecn);
 	if (forward)
 		p.inner->hop_limit--;
@@ -162,9 +165,11 @@ inline_always int to_client(struct __sk_buff *skb)
 	way = route_outer(skb, &p, tos, 0, &hop);
 	if (way == UNROUTED)
 		return NEXT;
-	ip6->hop_limit--;
 	segments = segments_of(skb, ip6, end_of(skb));
 	octets = octets_of(segments, ip6, end_of(skb));
+	if (!may_leave(&p, octets))
+		return refuse(skb, RATE, &p, ip6);
+	ip6->hop_limit--;
 	if (skb->len > ETH_HLEN + p.length && bpf_skb_change_tail(skb, ETH_HLEN + p.length, 0))
 		return refuse(skb, FAILED, &p, 0);
 	if (add_outer(skb, &p, ETH_HLEN, tos))
@@ -264,6 +269,8 @@ int ddtb_device(struct __sk_buff *skb)
 		return refuse(skb, NO_ROUTE, &p, ip6);
 	segments = segments_of(skb, ip6, end_of(skb));
 	octets = octets_of(segments, ip6, end_of(skb));
+	if (!may_leave(&p, octets))
+		return refuse(skb, RATE, &p, ip6);
 	if (add_outer(skb, &p, 0, tos) || bpf_skb_change_head(skb, ETH_HLEN, 0))
 		return refuse(skb, FAILED, &p, 0);
 	count_tx(&p, segments, octets);

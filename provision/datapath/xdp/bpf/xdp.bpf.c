@@ -21,6 +21,12 @@ inline_always int send(struct xdp_md *ctx, const struct hop *hop)
 	return bpf_redirect(hop->ifindex, 0);
 }
 
+inline_always int refuse(struct xdp_md *ctx, int verdict, const struct packet *p, const struct ipv6hdr *ip6)
+{
+	count_drop(verdict, p, ip6, (void *)(long)ctx->data_end);
+	return XDP_DROP;
+}
+
 inline_always bool is_echo_request(const struct packet *p, void *end)
 {
 	const struct icmp6hdr *icmp = (void *)(p->inner + 1);
@@ -42,6 +48,8 @@ inline_always int answer_echo(struct xdp_md *ctx, struct ethhdr *eth, void *end,
 	p->out = get_outbound(p->slot);
 	if (!p->out || route_outer(ctx, p, 0, p->length + p->room, &hop) != ROUTED)
 		return XDP_PASS;
+	if (!may_enter(p, p->length) || !may_leave(p, p->length))
+		return refuse(ctx, RATE, p, ip6);
 	*(__be32 *)ip6 = bpf_htonl(6 << 28);
 	ip6->hop_limit = HOP_LIMIT;
 	ip6->saddr = ip6->daddr;
@@ -66,6 +74,8 @@ inline_always int forward_inner(struct xdp_md *ctx, struct packet *p, __u64 now)
 
 	if (!may_forward(p) || !route_inner(ctx, p->inner, p->length, now, &hop))
 		return XDP_PASS;
+	if (!may_enter(p, p->length))
+		return refuse(ctx, RATE, p, p->inner);
 	p->inner->hop_limit--;
 	write_ecn(p->inner, p->ecn);
 	if (p->spare && bpf_xdp_adjust_tail(ctx, -(int)p->spare))
@@ -90,10 +100,8 @@ inline_always int from_client(struct xdp_md *ctx, struct ethhdr *eth, void *end)
 
 	if (verdict == PASS)
 		return XDP_PASS;
-	if (verdict != ADMIT) {
-		count_drop(verdict, &p, p.inner, end);
-		return XDP_DROP;
-	}
+	if (verdict != ADMIT)
+		return refuse(ctx, verdict, &p, p.inner);
 	now = bpf_ktime_get_coarse_ns();
 	if (is_echo_request(&p, end))
 		return answer_echo(ctx, eth, end, &p, now);
@@ -115,13 +123,13 @@ inline_always int to_client(struct xdp_md *ctx, struct ethhdr *eth, void *end)
 	verdict = judge_native(ip6, end - (void *)ip6, 0, &p);
 	if (verdict == PASS)
 		return XDP_PASS;
-	if (verdict != ADMIT) {
-		count_drop(verdict, &p, ip6, end);
-		return XDP_DROP;
-	}
+	if (verdict != ADMIT)
+		return refuse(ctx, verdict, &p, ip6);
 	tos = outer_tos(traffic_class(ip6));
 	if (route_outer(ctx, &p, tos, p.length + p.room, &hop) != ROUTED)
 		return XDP_PASS;
+	if (!may_leave(&p, p.length))
+		return refuse(ctx, RATE, &p, ip6);
 	ip6->hop_limit--;
 	spare = end - (void *)ip6 - p.length;
 	if (spare && bpf_xdp_adjust_tail(ctx, -(int)spare))
