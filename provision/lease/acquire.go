@@ -20,7 +20,7 @@ const (
 func (t *table) acquire(now time.Time, req Request) (Lease, error) {
 	p, err := t.pool(req.Pool)
 	if err == nil {
-		err = t.check(p, req)
+		err = check(p.Pool, t.plain, req)
 	}
 	if err != nil {
 		return Lease{}, requestError(req, err)
@@ -62,8 +62,8 @@ func taken(e entry, now time.Time, req Request) entry {
 	return after
 }
 
-// check refuses what can never be fulfilled.
-func (t *table) check(p *poolTable, req Request) error {
+// check refuses what can never be fulfilled: of one of all pools.
+func check(p Pool, all []Pool, req Request) error {
 	switch {
 	case req.Owner == "" || len(req.Owner) > MaxOwner:
 		return fmt.Errorf("owner of %d octets, 1 to %d expected: %w", len(req.Owner), MaxOwner, ErrInvalid)
@@ -78,17 +78,17 @@ func (t *table) check(p *poolTable, req Request) error {
 	case req.Index >= p.Size:
 		return fmt.Errorf("index %d, below %d expected: %w", req.Index, p.Size, ErrInvalid)
 	case req.Foreign != netip.Prefix{}:
-		return t.validForeign(req.Foreign)
+		return validForeign(all, req.Foreign)
 	}
 	return nil
 }
 
 // validForeign refuses a prefix that no subscriber can have beside the pools.
-func (t *table) validForeign(prefix netip.Prefix) error {
+func validForeign(pools []Pool, prefix netip.Prefix) error {
 	if validBase(prefix.Addr()) != nil || prefix.Masked() != prefix || prefix.Bits() < 16 || prefix.Bits() > 64 {
 		return fmt.Errorf("foreign prefix %v, a unicast prefix of 16 to 64 bits expected: %w", prefix, ErrInvalid)
 	}
-	for _, p := range t.pools {
+	for _, p := range pools {
 		if p.Overlaps(prefix) {
 			return fmt.Errorf("foreign prefix %v lies in pool %q, ask for its index instead: %w", prefix, p.Name, ErrInvalid)
 		}
@@ -190,8 +190,8 @@ func (t *table) reserve(now time.Time, pool string, index uint32, owner string, 
 	if err != nil {
 		return err
 	}
-	if index == 0 || index >= p.Size || owner == "" || len(owner) > MaxOwner {
-		return fmt.Errorf("pool %q: index %d, 1 to %d expected, for an owner of 1 to %d octets: %w", pool, index, p.Size-1, MaxOwner, ErrInvalid)
+	if err := checkReserve(p.Pool, index, owner); err != nil {
+		return err
 	}
 	e := p.get(index)
 	other := e.owner() != owner
@@ -227,6 +227,13 @@ func (t *table) unreserve(p *poolTable, index uint32, e entry, current uint32) {
 		e = e.disowned(0)
 	}
 	t.replace(p, index, e)
+}
+
+func checkReserve(p Pool, index uint32, owner string) error {
+	if index == 0 || index >= p.Size || owner == "" || len(owner) > MaxOwner {
+		return fmt.Errorf("pool %q: index %d, 1 to %d expected, for an owner of 1 to %d octets: %w", p.Name, index, p.Size-1, MaxOwner, ErrInvalid)
+	}
+	return nil
 }
 
 func requestError(req Request, err error) error {

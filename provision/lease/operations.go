@@ -44,13 +44,8 @@ func (o *operations) Acquire(ctx context.Context, req Request) (Lease, error) {
 
 // Extend implements Store.
 func (o *operations) Extend(ctx context.Context, ttl time.Duration, holders ...Holder) ([]Holder, error) {
-	if ttl <= 0 {
-		return nil, fmt.Errorf("time to live %v: %w", ttl, ErrInvalid)
-	}
-	for _, h := range holders {
-		if len(h.Data) > MaxData {
-			return nil, fmt.Errorf("pool %q index %d: %d octets of data, at most %d expected: %w", h.Pool, h.Index, len(h.Data), MaxData, ErrInvalid)
-		}
+	if err := checkExtend(ttl, holders); err != nil {
+		return nil, err
 	}
 	var lost []Holder
 	for some := range steps(holders) {
@@ -65,6 +60,19 @@ func (o *operations) Extend(ctx context.Context, ttl time.Duration, holders ...H
 		lost = append(lost, missed...)
 	}
 	return lost, nil
+}
+
+// checkExtend refuses what can never be fulfilled.
+func checkExtend(ttl time.Duration, holders []Holder) error {
+	if ttl <= 0 {
+		return fmt.Errorf("time to live %v: %w", ttl, ErrInvalid)
+	}
+	for _, h := range holders {
+		if len(h.Data) > MaxData {
+			return fmt.Errorf("pool %q index %d: %d octets of data, at most %d expected: %w", h.Pool, h.Index, len(h.Data), MaxData, ErrInvalid)
+		}
+	}
+	return nil
 }
 
 // Release implements Store.

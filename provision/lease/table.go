@@ -14,6 +14,7 @@ import (
 // Every change goes through replace, which keeps the orders and indices in step and hands the entry before and after to
 // record, so that it can be written down and undone. An operation that fails has changed nothing.
 type table struct {
+	plain      []Pool // as they were configured
 	pools      []*poolTable
 	byName     map[string]*poolTable
 	prefixes   prefixSet // foreign prefixes of held entries
@@ -48,7 +49,7 @@ type page [1 << pageBits]entry
 
 // newTable makes a table without leases for valid pools.
 func newTable(pools []Pool, opts Options) *table {
-	t := &table{byName: make(map[string]*poolTable), quarantine: opts.Quarantine, record: func(change) {}}
+	t := &table{plain: pools, byName: make(map[string]*poolTable), quarantine: opts.Quarantine, record: func(change) {}}
 	for i, pool := range pools {
 		p := &poolTable{Pool: pool, number: i, owners: newOwners(), next: 1}
 		p.idle.pool, p.lent.pool = p, p

@@ -36,6 +36,9 @@ func newModel(pools []lease.Pool, now time.Time) *model {
 	m := &model{now: now, pools: pools, entries: make(map[string][]modelEntry)}
 	for _, p := range pools {
 		m.entries[p.Name] = make([]modelEntry, p.Size)
+		for i := range m.entries[p.Name] {
+			m.entries[p.Name][i].end = time.Unix(0, 0) // long ago
+		}
 	}
 	return m
 }

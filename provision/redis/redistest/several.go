@@ -20,7 +20,7 @@ import (
 const MasterName = "ddtb"
 
 // Sentinels runs n Sentinels that watch master and its replicas, and waits until they know all of them and each other.
-// A master that is silent for a second is given up.
+// A master that is silent for five seconds is given up.
 func Sentinels(tb testing.TB, master *Server, n, replicas int) []*Server {
 	tb.Helper()
 	host, port, _ := net.SplitHostPort(master.Addr)
@@ -28,7 +28,7 @@ func Sentinels(tb testing.TB, master *Server, n, replicas int) []*Server {
 	for range n {
 		conf := filepath.Join(tb.TempDir(), "sentinel.conf")
 		all = append(all, start(tb, func(own int) []string {
-			text := fmt.Sprintf("port %d\nbind 127.0.0.1\nsentinel monitor %s %s %s %d\nsentinel down-after-milliseconds %s 1000\n"+
+			text := fmt.Sprintf("port %d\nbind 127.0.0.1\nsentinel monitor %s %s %s %d\nsentinel down-after-milliseconds %s 5000\n"+
 				"sentinel failover-timeout %s 10000\n", own, MasterName, host, port, n/2+1, MasterName, MasterName)
 			if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 				tb.Fatal(err)

@@ -1,0 +1,24 @@
+-- SPDX-License-Identifier: GPL-2.0-or-later
+--
+-- extend: moves the end of leases that are held by the given sessions.
+-- ARGV: ttl, then of each lease: index, session, "1" if new data follows, data
+-- OK, then of each: "" (lost), "1", or "user foreign-prefix" if a claim goes with it | NOPOOL
+if pool.size == 0 then return reply('NOPOOL') end
+local ttl, out = tonumber(ARGV[5]), {}
+local expires = now + ttl
+for i = 6, #ARGV, 4 do
+  local index, session = ARGV[i], ARGV[i + 1]
+  local key = K .. 'lease:' .. index
+  local v = redis.call('HMGET', key, 'state', 'session', 'reserved', 'user', 'foreign', 'epoch', 'expires')
+  local e = {state = v[1], reserved = v[3] or nil, epoch = tonumber(v[6] or '0'), expires = tonumber(v[7] or '0')}
+  if not held(e) or v[2] ~= session or doubtful(e) then
+    out[#out + 1] = ''
+  else
+    redis.call('HSET', key, 'expires', expires, 'epoch', pool.epoch)
+    if ARGV[i + 2] == '1' then redis.call('HSET', key, 'data', ARGV[i + 3]) end
+    redis.call('ZADD', order(e), expires, index)
+    out[#out + 1] = v[5] and (v[5] .. ' ' .. v[4]) or '1'
+  end
+end
+if ttl > pool.ttl then redis.call('HSET', KEYS[1], 'ttl', ttl) end
+return reply('OK', unpack(out))

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"ddtb/provision/redis"
+)
+
+// DefaultGrace is how long after a failover nobody new gets a lease, if RedisOptions says nothing.
+const DefaultGrace = 10 * time.Second
+
+// DefaultJump is how far Redis's clock may move without anybody looking, if RedisOptions says nothing.
+const DefaultJump = time.Minute
+
+// RedisOptions are those of a Redis store. Conn and Node are required.
+type RedisOptions struct {
+	Options    // Clock is for tests: without it the scripts go by the time of Redis. Drop forgets a pool that has changed.
+	Conn       *redis.Conn
+	Node       string                // this tunnel server
+	Grace      time.Duration         // 0: DefaultGrace. All nodes have to find Redis again in this time.
+	Jump       time.Duration         // 0: DefaultJump. Beyond, the clock was set or nobody was there; either way an epoch begins.
+	TTL        time.Duration         // the longest that will be asked for, for a pool that is new; 0: an hour
+	Registerer prometheus.Registerer // nil: no metrics
+}
+
+// Redis is a Store that several nodes share. Each operation is one script, atomic in Redis, that can be run twice.
+//
+// Redis replicates asynchronously: a failover may lose what it has acknowledged, and so may a restart. The replication id
+// (INFO, master_replid) changes with each; every script looks at it first. When it has changed, a new epoch begins: for
+// the time of Grace only owners are served whose index cannot have been given away by a lost write, indices that may
+// have been are passed over, and every node asserts what it serves, which it keeps in memory for this. An index
+// somebody had goes to nobody else until all nodes have done so, or until their leases must have ended. A clock
+// of Redis that jumps begins an epoch, too, without grace.
+//
+// Not covered: a node that cannot reach Redis throughout the grace and serves an index that was reserved, or wanted by
+// number, in the moment of writes that were lost; and one that serves leases of a Redis that lost everything.
+//
+// While Redis does not answer, leases this node serves live on until half a quarantine past their end: nobody can have
+// their index before. Their owners may take them over with a new session (Acquire); nobody else gets anything.
+type Redis struct {
+	conn    *redis.Conn
+	options RedisOptions
+	clock   func() time.Time
+	pools   []*sharedPool
+	byName  map[string]*sharedPool
+	foreign *sharedPool // no pool: the claims to prefixes from outside all of them
+	scripts scripts
+	served  served
+	metrics *redisMetrics
+
+	replicas atomic.Int64 // that follow the master
+	loaded   atomic.Bool  // all leases of this node are in served
+	away     atomic.Bool  // the last look at Redis failed
+
+	wake   chan struct{}
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// sharedPool is one pool and the state it is in.
+type sharedPool struct {
+	Pool
+	key string // of its hash
+
+	mu       sync.Mutex
+	epoch    string // in which Redis is, as it says it
+	asserted string // in which all that is served here was asserted
+	usage    Usage  // of the last look
+}
+
+// OpenRedis makes the store of pools, and the pools themselves where Redis does not know them. Pools that Redis has with
+// other addresses or more indices are an error, unless Drop is set: then all their leases are forgotten.
+func OpenRedis(ctx context.Context, pools []Pool, o RedisOptions) (*Redis, error) {
+	if err := Validate(pools); err != nil {
+		return nil, err
+	}
+	if o.Node == "" || len(o.Node) > MaxNode {
+		return nil, fmt.Errorf("node of %d octets, 1 to %d expected: %w", len(o.Node), MaxNode, ErrInvalid)
+	}
+	if o.Grace == 0 {
+		o.Grace = DefaultGrace
+	}
+	if o.Jump == 0 {
+		o.Jump = DefaultJump
+	}
+	if o.TTL == 0 {
+		o.TTL = time.Hour
+	}
+	r := &Redis{conn: o.Conn, options: o, clock: o.withDefaults().Clock, byName: make(map[string]*sharedPool), wake: make(chan struct{}, 1)}
+	r.options.Quarantine = o.withDefaults().Quarantine
+	r.served, r.scripts = newServed(), loadScripts()
+	for _, pool := range pools {
+		p := &sharedPool{Pool: pool, key: "ddtb:{" + pool.Name + "}:pool", usage: Usage{Pool: pool.Name, Size: pool.Size}}
+		r.pools, r.byName[pool.Name] = append(r.pools, p), p
+	}
+	claims := Pool{Name: "+foreign", Size: 1, EndpointBase: netip.IPv6Unspecified()} // a name that no pool can have
+	r.foreign = &sharedPool{Pool: claims, key: "ddtb:{" + claims.Name + "}:pool"}
+	var err error
+	if r.metrics, err = newRedisMetrics(o.Registerer, r); err != nil {
+		return nil, err
+	}
+	for _, p := range append(slices.Clone(r.pools), r.foreign) {
+		if err := r.make(ctx, p, o.Drop); err != nil {
+			return nil, err
+		}
+	}
+	ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	r.done.Go(func() { r.watch(ctx) })
+	return r, nil
+}
+
+// Close ends what runs beside. The connection stays open, and the leases stay with their holders.
+func (r *Redis) Close() error {
+	r.cancel()
+	r.done.Wait()
+	return nil
+}
+
+// make has Redis know a pool.
+func (r *Redis) make(ctx context.Context, p *sharedPool, drop bool) error {
+	prefix := ""
+	if p.delegates() {
+		prefix = netip.PrefixFrom(p.PrefixBase, p.PrefixLen).String()
+	}
+	a, err := r.once(ctx, scriptOpen, p.key, p.Size, p.First, p.EndpointBase, prefix,
+		r.options.Quarantine.Milliseconds(), r.options.TTL.Milliseconds(), flag(drop))
+	if err != nil {
+		return r.unavailable(err)
+	}
+	if a.status == "OTHER" {
+		return fmt.Errorf("pool %q: Redis has it with %s indices, endpoints from %s and prefixes from %q, but here it has %d, %s and %q: "+
+			"give all nodes the same pools, or allow leases to be dropped: %w", p.Name, a.text(0), a.text(1), a.text(2), p.Size, p.EndpointBase, prefix, ErrInvalid)
+	}
+	return nil
+}
+
+func (r *Redis) pool(name string) (*sharedPool, error) {
+	p := r.byName[name]
+	if p == nil {
+		return nil, fmt.Errorf("pool %q: %w", name, ErrNoPool)
+	}
+	return p, nil
+}
+
+// flag is how scripts are told yes and no.
+func flag(is bool) string {
+	if is {
+		return "1"
+	}
+	return ""
+}
+
+// unavailable puts an error of Redis into the words of a Store.
+func (r *Redis) unavailable(err error) error {
+	if errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, r.conn.Explain(err))
+}
+
+// refusal gives the error that a script's status stands for.
+func refusal(status string) error {
+	switch status {
+	case "OK":
+		return nil
+	case "FULL":
+		return ErrFull
+	case "TAKEN":
+		return ErrTaken
+	case "GRACE":
+		return ErrGrace
+	}
+	return fmt.Errorf("status %q of a script: %w", strings.ToValidUTF8(status, "?"), ErrUnavailable)
+}
+
+// Usage implements UsageReporter, as of the last look at Redis, at most a tenth of Grace ago.
+func (r *Redis) Usage() []Usage {
+	var out []Usage
+	for _, p := range r.pools {
+		p.mu.Lock()
+		out = append(out, p.usage)
+		p.mu.Unlock()
+	}
+	return out
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package lease
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Acquire implements Store.
+func (r *Redis) Acquire(ctx context.Context, req Request) (Lease, error) {
+	p, err := r.pool(req.Pool)
+	if err == nil {
+		err = check(p.Pool, r.plain(), req)
+	}
+	if err != nil {
+		return Lease{}, requestError(req, err)
+	}
+	req.Data = bytes.Clone(req.Data)
+	l, err := r.acquire(ctx, p, req)
+	if errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
+		if l, ok := r.renewHere(p, req); ok {
+			return l, nil
+		}
+	}
+	if err != nil {
+		return Lease{}, requestError(req, err)
+	}
+	return l, nil
+}
+
+// acquire is Acquire without what is looked at here. The claim to a foreign prefix is made once it is sure that there is an
+// index, since other claims may have to give way to it.
+func (r *Redis) acquire(ctx context.Context, p *sharedPool, req Request) (l Lease, err error) {
+	if !req.Foreign.IsValid() {
+		return r.take(ctx, p, req)
+	}
+	wanted := req.Index
+	for range tries {
+		a, err := r.ask(ctx, p, req, true)
+		if err != nil {
+			return Lease{}, err
+		}
+		undo, err := r.claim(ctx, p, req, false)
+		if err != nil {
+			return Lease{}, err
+		}
+		req.Index = uint32(a.number(0))
+		l, err = r.take(ctx, p, req)
+		if err == nil || errors.Is(err, ErrUnavailable) { // then it may have got it, and asks again
+			return l, err
+		}
+		if err := errors.Join(err, undo(ctx)); wanted != 0 || !errors.Is(err, ErrTaken) {
+			return Lease{}, err
+		}
+		req.Index = 0 // somebody was faster
+	}
+	return Lease{}, fmt.Errorf("%d times somebody was faster: %w", tries, ErrUnavailable)
+}
+
+// ask runs the script; try only looks whether the index would be given.
+func (r *Redis) ask(ctx context.Context, p *sharedPool, req Request, try bool) (answer, error) {
+	a, err := r.run(ctx, scriptAcquire, p, req.Owner, req.Session, req.Node, req.TTL.Milliseconds(), req.Index, textOf(req.Foreign),
+		flag(req.Forget), req.Data, flag(try))
+	if err == nil {
+		err = refusal(a.status)
+	}
+	return a, err
+}
+
+// textOf is a prefix for a script, "" for none.
+func textOf(p netip.Prefix) string {
+	if !p.IsValid() {
+		return ""
+	}
+	return p.String()
+}
+
+// take gets the lease.
+func (r *Redis) take(ctx context.Context, p *sharedPool, req Request) (Lease, error) {
+	began := r.clock()
+	a, err := r.ask(ctx, p, req, false)
+	if err != nil {
+		return Lease{}, err
+	}
+	index := uint32(a.number(0))
+	t := tenure{
+		owner: req.Owner, session: req.Session, node: req.Node, foreign: req.Foreign, forget: req.Forget, data: req.Data,
+		since: a.time(1), end: began.Add(req.TTL), ttl: req.TTL, epoch: a.epoch,
+	}
+	r.served.put(p, index, t)
+	l := t.lease(p.Pool, index)
+	l.Expires = a.time(2)
+	return l, r.unclaim(ctx, p, a.rest[3:])
+}
+
+// lease is how the world sees a tenure.
+func (t tenure) lease(p Pool, index uint32) Lease {
+	l := Lease{
+		Pool: p.Name, Index: index, ID: p.ID(index), Endpoint: p.Endpoint(index), Prefix: p.Prefix(index), Owner: t.owner,
+		Session: t.session, Node: t.node, State: Active, Since: t.since, Expires: t.end, Data: t.data,
+	}
+	if t.foreign.IsValid() {
+		l.Prefix, l.Foreign = t.foreign, true
+	}
+	return l
+}
+
+// deadline is until when a lease may be served here without word from Redis.
+func (r *Redis) deadline(t tenure) time.Time { return t.end.Add(r.options.Quarantine / 2) }
+
+// renewHere gives an owner the lease he has here, while Redis is away. It is asserted later.
+func (r *Redis) renewHere(p *sharedPool, req Request) (Lease, bool) {
+	index := r.served.of(p, req.Owner)
+	t, ok := r.served.get(p, index)
+	now := r.clock()
+	if !ok || t.owner != req.Owner || !r.deadline(t).After(now) || req.Index != 0 && req.Index != index || req.Foreign != t.foreign {
+		return Lease{}, false
+	}
+	if t.session != req.Session {
+		t.session, t.since = req.Session, now.Truncate(time.Millisecond)
+	}
+	t.node, t.forget, t.data, t.epoch = req.Node, req.Forget, req.Data, ""
+	r.served.put(p, index, t)
+	r.metrics.renewed.Inc()
+	return t.lease(p.Pool, index), true
+}
+
+// Reserve implements Store.
+func (r *Redis) Reserve(ctx context.Context, pool string, index uint32, owner string, on bool) error {
+	p, err := r.pool(pool)
+	if err != nil {
+		return err
+	}
+	if err := checkReserve(p.Pool, index, owner); err != nil {
+		return err
+	}
+	a, err := r.run(ctx, scriptReserve, p, index, owner, flag(on))
+	if err == nil {
+		err = refusal(a.status)
+	}
+	if err != nil {
+		return fmt.Errorf("pool %q index %d for %q: %w", pool, index, owner, err)
+	}
+	return r.unclaim(ctx, p, a.rest)
+}
+
+// plain are the pools by themselves.
+func (r *Redis) plain() []Pool {
+	var out []Pool
+	for _, p := range r.pools {
+		out = append(out, p.Pool)
+	}
+	return out
+}
+
+// claim has an owner of a pool claim his foreign prefix, and ends the leases whose claims gave way. undo is for a claim
+// that no lease came of.
+func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, his bool) (undo func(context.Context) error, err error) {
+	a, err := r.run(ctx, scriptClaim, r.foreign, p.Name, req.Owner, req.Session, req.TTL.Milliseconds(), req.Foreign.String(),
+		rangeOf(req.Foreign), flag(his))
+	if err != nil {
+		return nil, err
+	}
+	if err := refusal(a.status); err != nil {
+		return nil, fmt.Errorf("foreign prefix %v: %w", req.Foreign, err)
+	}
+	undo = func(ctx context.Context) error {
+		return r.unclaim(ctx, p, []any{req.Owner, req.Session, req.Foreign.String()})
+	}
+	for old := range slices.Chunk(a.rest, 6) {
+		o := answer{rest: old}
+		if o.text(0) == p.Name && o.text(1) == req.Owner {
+			again := undo
+			undo = func(ctx context.Context) error {
+				_, err := r.run(ctx, scriptClaim, r.foreign, p.Name, req.Owner, o.text(2), max(1, o.number(5)), o.text(3), o.text(4), "1")
+				return errors.Join(again(ctx), err)
+			}
+			continue
+		}
+		if other := r.byName[o.text(0)]; other != nil {
+			if _, err := r.run(ctx, scriptYield, other, o.text(1), o.text(2)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return undo, nil
+}
+
+// unclaim gives back claims that leases dropped: user, session and prefix of each.
+func (r *Redis) unclaim(ctx context.Context, p *sharedPool, dropped []any) error {
+	if len(dropped) == 0 {
+		return nil
+	}
+	var args []any
+	for d := range slices.Chunk(dropped, 3) {
+		args = append(append(args, p.Name), d...)
+	}
+	_, err := r.run(ctx, scriptUnclaim, r.foreign, args...)
+	return err
+}
+
+// rangeOf is the upper half of the addresses of a prefix, in hex, so that texts stand in the order of addresses.
+func rangeOf(prefix netip.Prefix) string {
+	s := spanOf(prefix)
+	return fmt.Sprintf("%016x-%016x", s.first.hi, s.last.hi)
+}

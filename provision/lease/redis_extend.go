@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package lease
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+)
+
+// perScript is how many leases one script works on: it holds everybody else up meanwhile.
+const perScript = 64
+
+// Extend implements Store.
+func (r *Redis) Extend(ctx context.Context, ttl time.Duration, holders ...Holder) (lost []Holder, err error) {
+	if err := checkExtend(ttl, holders); err != nil {
+		return nil, err
+	}
+	for p, some := range r.batches(holders) {
+		if p == nil {
+			lost = append(lost, some...)
+			continue
+		}
+		missed, err := r.extend(ctx, p, ttl, some)
+		lost = append(lost, missed...)
+		if err != nil {
+			return inOrder(holders, append(lost, r.over(holders)...)), err
+		}
+	}
+	return inOrder(holders, lost), nil
+}
+
+// inOrder gives those of holders that are among lost.
+func inOrder(holders, lost []Holder) (out []Holder) {
+	type name struct {
+		pool    string
+		index   uint32
+		session string
+	}
+	of := func(h Holder) name { return name{h.Pool, h.Index, h.Session} }
+	gone := make(map[name]bool, len(lost))
+	for _, h := range lost {
+		gone[of(h)] = true
+	}
+	for _, h := range holders {
+		if gone[of(h)] {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// batches yields holders by pool, as many as one script takes; those of no pool, or of no index, with nil.
+func (r *Redis) batches(holders []Holder) iter.Seq2[*sharedPool, []Holder] {
+	return func(yield func(*sharedPool, []Holder) bool) {
+		byPool := make(map[*sharedPool][]Holder)
+		for _, h := range holders {
+			p := r.byName[h.Pool]
+			if p != nil && (h.Index == 0 || h.Index >= p.Size) {
+				p = nil
+			}
+			byPool[p] = append(byPool[p], h)
+		}
+		for p, all := range byPool {
+			for some := range slices.Chunk(all, perScript) {
+				if !yield(p, some) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// extend extends the leases of one pool, and asserts those that Redis knows nothing of since a new epoch.
+func (r *Redis) extend(ctx context.Context, p *sharedPool, ttl time.Duration, holders []Holder) (lost []Holder, err error) {
+	args := []any{ttl.Milliseconds()}
+	for _, h := range holders {
+		args = append(args, h.Index, h.Session, flag(h.Data != nil), h.Data)
+	}
+	began := r.clock()
+	a, err := r.run(ctx, scriptExtend, p, args...)
+	if err != nil {
+		return nil, err
+	}
+	var claims []claimed
+	for i, h := range holders {
+		result := a.text(i)
+		if result == "" {
+			if t, ok := r.served.get(p, h.Index); ok && t.session == h.Session && t.epoch != a.epoch && r.deadline(t).After(began) {
+				if h.Data != nil {
+					t.data = slices.Clone(h.Data)
+				}
+				t.end, t.ttl = began.Add(ttl), ttl
+				ok, err := r.assert(ctx, p, h.Index, t)
+				if err != nil {
+					return lost, err
+				}
+				if ok {
+					continue
+				}
+			}
+			r.served.drop(p, h.Index, h.Session)
+			lost = append(lost, h)
+			continue
+		}
+		r.served.change(p, h.Index, h.Session, func(t *tenure) {
+			t.end, t.ttl, t.epoch = began.Add(ttl), ttl, a.epoch
+			if h.Data != nil {
+				t.data = slices.Clone(h.Data)
+			}
+		})
+		if prefix, owner, ok := strings.Cut(result, " "); ok {
+			claims = append(claims, claimed{h, owner, prefix})
+		}
+	}
+	missed, err := r.reclaim(ctx, p, ttl, claims)
+	return append(lost, missed...), err
+}
+
+// claimed is a lease with a foreign prefix.
+type claimed struct {
+	Holder
+	owner, prefix string
+}
+
+// reclaim extends claims. A lease whose claim is another's by now is lost.
+func (r *Redis) reclaim(ctx context.Context, p *sharedPool, ttl time.Duration, claims []claimed) (lost []Holder, err error) {
+	if len(claims) == 0 {
+		return nil, nil
+	}
+	args := []any{ttl.Milliseconds()}
+	for _, c := range claims {
+		args = append(args, p.Name, c.owner, c.prefix)
+	}
+	a, err := r.run(ctx, scriptReclaim, r.foreign, args...)
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range claims {
+		if a.text(i) != "" {
+			continue
+		}
+		// Lost with a failover, perhaps, and nobody else's: then he claims it again.
+		if t, ok := r.served.get(p, c.Index); ok && t.session == c.Session && t.foreign.IsValid() {
+			if _, err := r.claim(ctx, p, t.request(p, ttl), true); err == nil {
+				continue
+			}
+		}
+		if err := r.Release(ctx, c.Holder); err != nil {
+			return lost, err
+		}
+		lost = append(lost, c.Holder)
+	}
+	return lost, nil
+}
+
+// request is what would have got a tenure.
+func (t tenure) request(p *sharedPool, ttl time.Duration) Request {
+	return Request{
+		Pool: p.Name, Owner: t.owner, Session: t.session, Node: t.node, TTL: ttl, Foreign: t.foreign, Forget: t.forget, Data: t.data,
+	}
+}
+
+// over gives those of holders whose leases may not be served any longer without word from Redis.
+func (r *Redis) over(holders []Holder) (out []Holder) {
+	now := r.clock()
+	for _, h := range holders {
+		p := r.byName[h.Pool]
+		if p == nil {
+			continue
+		}
+		if t, ok := r.served.get(p, h.Index); ok && t.session == h.Session && !r.deadline(t).After(now) {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// Release implements Store.
+func (r *Redis) Release(ctx context.Context, holders ...Holder) error {
+	for p, some := range r.batches(holders) {
+		if p == nil {
+			continue
+		}
+		var args []any
+		for _, h := range some {
+			args = append(args, h.Index, h.Session)
+		}
+		a, err := r.run(ctx, scriptRelease, p, args...)
+		if err != nil {
+			return fmt.Errorf("release %d leases: %w", len(some), err)
+		}
+		for _, h := range some {
+			r.served.drop(p, h.Index, h.Session)
+		}
+		if err := r.unclaim(ctx, p, a.rest); err != nil {
+			return err
+		}
+	}
+	return nil
+}

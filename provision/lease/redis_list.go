@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package lease
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+// perPage is how many indices are looked at by one script of All.
+const perPage = 256
+
+// The fields of a lease in list.lua's answer: common.lua's FIELDS behind the index.
+const (
+	atIndex = iota
+	atUser
+	atSession
+	atNode
+	atState
+	atSince
+	atExpires
+	atReserved
+	atForget
+	atForeign
+	atEpoch
+	atData
+	listed // how many
+)
+
+// All implements Store. It reads page by page. Leases of this node that it meets are served here from then on.
+func (r *Redis) All(ctx context.Context) iter.Seq2[Lease, error] {
+	return func(yield func(Lease, error) bool) {
+		for _, p := range r.pools {
+			for from := int64(1); from != 0; {
+				a, err := r.run(ctx, scriptList, p, from, perPage)
+				if err == nil {
+					err = refusal(a.status)
+				}
+				if err != nil {
+					yield(Lease{}, fmt.Errorf("list pool %q: %w", p.Name, err))
+					return
+				}
+				from = a.number(0)
+				for _, l := range r.page(p, a) {
+					if !yield(l, nil) {
+						return
+					}
+				}
+			}
+		}
+		r.loaded.Store(true)
+	}
+}
+
+// page reads an answer of list.lua.
+func (r *Redis) page(p *sharedPool, a answer) (out []Lease) {
+	var values []any
+	if len(a.rest) > 1 {
+		values, _ = a.rest[1].([]any)
+	}
+	for ; len(values) >= listed; values = values[listed:] {
+		v := answer{rest: values}
+		l, t := readListed(p.Pool, v)
+		t.epoch = a.epoch
+		if l.State == Active && l.Node == r.options.Node {
+			if _, known := r.served.get(p, l.Index); !known {
+				t.end = r.clock().Add(time.Until(l.Expires))
+				if r.options.Clock != nil {
+					t.end = l.Expires
+				}
+				r.served.put(p, l.Index, t)
+			}
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+// readListed reads one lease.
+func readListed(p Pool, v answer) (Lease, tenure) {
+	index, _ := strconv.ParseUint(v.text(atIndex), 10, 32)
+	t := tenure{
+		owner: v.text(atUser), session: v.text(atSession), node: v.text(atNode), forget: v.text(atForget) != "",
+		data: []byte(v.text(atData)), since: v.time(atSince), end: v.time(atExpires),
+	}
+	t.foreign, _ = netip.ParsePrefix(v.text(atForeign))
+	l := t.lease(p, uint32(index))
+	switch v.text(atState) {
+	case "active":
+	case "reserved":
+		l = Lease{Pool: l.Pool, Index: l.Index, ID: l.ID, Endpoint: l.Endpoint, Prefix: l.Prefix, Owner: l.Owner, State: Reserved}
+	default:
+		l = Lease{Pool: l.Pool, Index: l.Index, ID: l.ID, Endpoint: l.Endpoint, Prefix: l.Prefix, Owner: l.Owner, State: Idle, Expires: l.Expires}
+	}
+	return l, t
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package lease
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+//go:embed lua/*.lua
+var lua embed.FS
+
+// script names one of lua/. common.lua stands before each.
+type script string
+
+const (
+	scriptOpen    script = "open"
+	scriptAcquire script = "acquire"
+	scriptExtend  script = "extend"
+	scriptRelease script = "release"
+	scriptYield   script = "yield"
+	scriptReserve script = "reserve"
+	scriptAssert  script = "assert"
+	scriptList    script = "list"
+	scriptCheck   script = "check"
+	scriptClaim   script = "claim"
+	scriptReclaim script = "reclaim"
+	scriptUnclaim script = "unclaim"
+)
+
+// tries bounds how often a script is sent: once, once more after it was loaded, after a pool was made, after a slot moved.
+const tries = 4
+
+// skipped is how many never used indices a new epoch passes over, or an eighth of those left.
+const skipped = 1000
+
+// source is the text of a script.
+func (s script) source() string {
+	common, err := lua.ReadFile("lua/common.lua")
+	if err == nil {
+		var own []byte
+		if own, err = lua.ReadFile("lua/" + string(s) + ".lua"); err == nil {
+			return string(common) + string(own)
+		}
+	}
+	panic("lease: a script that was not compiled in: " + err.Error())
+}
+
+// scripts by name, with their hashes.
+type scripts map[script]*goredis.Script
+
+func loadScripts() scripts {
+	out := scripts{}
+	for _, s := range []script{
+		scriptOpen, scriptAcquire, scriptExtend, scriptRelease, scriptYield, scriptReserve, scriptAssert, scriptList, scriptCheck,
+		scriptClaim, scriptReclaim, scriptUnclaim,
+	} {
+		out[s] = goredis.NewScript(s.source())
+	}
+	return out
+}
+
+// answer is what a script says: its status, the epoch of the pool, and more.
+type answer struct {
+	status string
+	epoch  string
+	rest   []any
+}
+
+// text is the i-th of the rest, "" if there is none or it is no text.
+func (a answer) text(i int) string {
+	if i >= len(a.rest) {
+		return ""
+	}
+	switch v := a.rest[i].(type) {
+	case string:
+		return v
+	case int64:
+		return strconv.FormatInt(v, 10)
+	}
+	return ""
+}
+
+// number is the i-th of the rest.
+func (a answer) number(i int) int64 {
+	n, _ := strconv.ParseInt(a.text(i), 10, 64)
+	return n
+}
+
+// time is the i-th of the rest, milliseconds since 1970.
+func (a answer) time(i int) time.Time { return time.UnixMilli(a.number(i)) }
+
+// run sends a script for a pool and gives its answer. A pool that Redis has forgotten is made again.
+func (r *Redis) run(ctx context.Context, s script, p *sharedPool, args ...any) (answer, error) {
+	for range tries {
+		a, err := r.once(ctx, s, p.key, args...)
+		if err != nil {
+			return a, r.unavailable(err)
+		}
+		if a.status != "NOPOOL" {
+			r.note(p, a.epoch)
+			return a, nil
+		}
+		if err := r.make(ctx, p, false); err != nil {
+			return a, err
+		}
+	}
+	return answer{}, fmt.Errorf("pool %q does not stay in Redis: %w", p.Name, ErrUnavailable)
+}
+
+// once sends a script by its hash, or as a whole where Redis does not know it. Every wait is bounded.
+func (r *Redis) once(ctx context.Context, s script, key string, args ...any) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*r.conn.Timeout())
+	defer cancel()
+	var err error
+	for range tries {
+		var master *goredis.Client
+		if master, err = r.conn.Master(ctx, key); err != nil {
+			return answer{}, err
+		}
+		var a answer
+		a, err = r.send(ctx, master, s, key, args)
+		switch {
+		case err == nil:
+			return a, nil
+		case goredis.HasErrorPrefix(err, "NOSCRIPT"):
+			if err := r.scripts[s].Load(ctx, master).Err(); err != nil {
+				return answer{}, err
+			}
+		case !r.conn.Moved(ctx, err):
+			return answer{}, err
+		}
+	}
+	return answer{}, err
+}
+
+// send sends a script. What gives somebody something is waited for until a replica has it, over the same connection; one
+// that is late is not waited for any longer, since the node that asked asserts its lease should it be lost.
+func (r *Redis) send(ctx context.Context, master *goredis.Client, s script, key string, args []any) (answer, error) {
+	keys, all := []string{key}, append(r.preamble(), args...)
+	if (s != scriptAcquire && s != scriptReserve) || r.replicas.Load() == 0 {
+		return r.read(master.EvalSha(ctx, r.scripts[s].Hash(), keys, all...))
+	}
+	var cmd *goredis.Cmd
+	var wait *goredis.Cmd
+	_, err := master.Pipelined(ctx, func(p goredis.Pipeliner) error {
+		cmd = p.EvalSha(ctx, r.scripts[s].Hash(), keys, all...)
+		wait = p.Do(ctx, "WAIT", 1, max(1, (r.conn.Timeout()/4).Milliseconds()))
+		return nil
+	})
+	a, failed := r.read(cmd)
+	if acknowledged, _ := wait.Int(); failed == nil && (err != nil || acknowledged == 0) {
+		r.metrics.unreplicated.Inc()
+	}
+	return a, failed
+}
+
+// preamble is what common.lua reads.
+func (r *Redis) preamble() []any {
+	now := any("")
+	if r.options.Clock != nil {
+		now = r.options.Clock().UnixMilli()
+	}
+	return []any{now, r.options.Grace.Milliseconds(), skipped, r.options.Jump.Milliseconds()}
+}
+
+// read takes the answer of a script.
+func (r *Redis) read(cmd *goredis.Cmd) (answer, error) {
+	values, err := cmd.Slice()
+	if err != nil {
+		return answer{}, err
+	}
+	if len(values) < 1 {
+		return answer{}, errors.New("empty answer of a script")
+	}
+	a := answer{}
+	a.status, _ = values[0].(string)
+	if len(values) >= 3 {
+		a.epoch, _ = values[1].(string)
+		replicas, _ := values[2].(int64)
+		r.replicas.Store(replicas)
+		a.rest = values[3:]
+	}
+	return a, nil
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package lease
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// served is what this node holds leases for: what it asserts after a failover, and goes by while Redis is away.
+type served struct {
+	mu     *sync.Mutex
+	leases map[indexOf]*tenure
+	owners map[ownerOf]uint32
+}
+
+type indexOf struct {
+	pool  *sharedPool
+	index uint32
+}
+
+type ownerOf struct {
+	pool  *sharedPool
+	owner string
+}
+
+// tenure is one lease that is served here.
+type tenure struct {
+	owner, session, node string
+	foreign              netip.Prefix
+	forget               bool
+	data                 []byte
+	since                time.Time
+	end                  time.Time // by this node's clock
+	ttl                  time.Duration
+	epoch                string // in which Redis confirmed it; "": not yet
+}
+
+func newServed() served {
+	return served{mu: new(sync.Mutex), leases: make(map[indexOf]*tenure), owners: make(map[ownerOf]uint32)}
+}
+
+// put keeps a lease in the place of what its owner had.
+func (s served) put(p *sharedPool, index uint32, t tenure) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if had := s.owners[ownerOf{p, t.owner}]; had != 0 && had != index {
+		s.remove(p, had)
+	}
+	s.remove(p, index)
+	s.leases[indexOf{p, index}] = &t
+	s.owners[ownerOf{p, t.owner}] = index
+}
+
+// remove forgets a lease. mu is held.
+func (s served) remove(p *sharedPool, index uint32) {
+	if t := s.leases[indexOf{p, index}]; t != nil {
+		delete(s.leases, indexOf{p, index})
+		delete(s.owners, ownerOf{p, t.owner})
+	}
+}
+
+// drop forgets the lease of a session.
+func (s served) drop(p *sharedPool, index uint32, session string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.leases[indexOf{p, index}]; t != nil && t.session == session {
+		s.remove(p, index)
+	}
+}
+
+// get is the lease of an index.
+func (s served) get(p *sharedPool, index uint32) (tenure, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.leases[indexOf{p, index}]; t != nil {
+		return *t, true
+	}
+	return tenure{}, false
+}
+
+// of is the index that an owner has, 0: none.
+func (s served) of(p *sharedPool, owner string) uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.owners[ownerOf{p, owner}]
+}
+
+// change calls fn with the lease of a session and returns true, if it is served here.
+func (s served) change(p *sharedPool, index uint32, session string, fn func(*tenure)) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.leases[indexOf{p, index}]
+	if t == nil || t.session != session {
+		return false
+	}
+	fn(t)
+	return true
+}
+
+// unconfirmed gives the indices of a pool whose leases Redis has not confirmed in an epoch.
+func (s served) unconfirmed(p *sharedPool, epoch string) []uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []uint32
+	for at, t := range s.leases {
+		if at.pool == p && t.epoch != epoch {
+			out = append(out, at.index)
+		}
+	}
+	return out
+}

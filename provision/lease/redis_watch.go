@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package lease
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+// watch looks at every pool ten times in a grace, and at once when an answer told of a new epoch.
+func (r *Redis) watch(ctx context.Context) {
+	ticker := time.NewTicker(max(r.options.Grace/10, 10*time.Millisecond))
+	defer ticker.Stop()
+	for {
+		err := r.look(ctx)
+		if was := r.away.Swap(err != nil); ctx.Err() == nil && was != (err != nil) {
+			if err != nil {
+				r.options.Logger.Error().Err(err).Msg("lease store away: tunnels go on, nobody new gets a lease")
+			} else {
+				r.options.Logger.Info().Msg("lease store there again")
+			}
+		}
+		select {
+		case <-ticker.C:
+		case <-r.wake:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// look tells Redis that this node is there, asserts what has to be, and takes over the counts.
+func (r *Redis) look(ctx context.Context) error {
+	var errs []error
+	for _, p := range append(slices.Clone(r.pools), r.foreign) {
+		errs = append(errs, r.lookAt(ctx, p))
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Redis) lookAt(ctx context.Context, p *sharedPool) error {
+	p.mu.Lock()
+	asserted := p.asserted
+	p.mu.Unlock()
+	if !r.loaded.Load() {
+		asserted = "" // tunnels may be in force that are not known yet
+	}
+	a, err := r.run(ctx, scriptCheck, p, r.options.Node, asserted)
+	if err != nil {
+		return err
+	}
+	active, static, idle, reserved := uint32(a.number(0)), uint32(a.number(1)), uint32(a.number(2)), uint32(a.number(3))
+	u := Usage{Pool: p.Name, Size: p.Size, Active: active + static, Idle: idle, Reserved: reserved - min(reserved, static)}
+	u.Unused = p.Size - 1 - min(p.Size-1, u.Active+u.Idle+u.Reserved)
+	p.mu.Lock()
+	p.usage = u
+	p.mu.Unlock()
+	if err := r.assertAll(ctx, p, a.epoch); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.asserted = a.epoch
+	p.mu.Unlock()
+	return nil
+}
+
+// note takes the epoch of an answer. A new one wakes watch.
+func (r *Redis) note(p *sharedPool, epoch string) {
+	p.mu.Lock()
+	before := p.epoch
+	p.epoch = epoch
+	p.mu.Unlock()
+	if before == epoch {
+		return
+	}
+	if before != "" {
+		r.metrics.epochs.Inc()
+		r.options.Logger.Warn().Str("pool", p.Name).Str("epoch", epoch).
+			Msg("Redis failed over, was restarted or its clock jumped: leases that are served here are asserted")
+	}
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// assertAll asserts what is served here and was not confirmed in an epoch.
+func (r *Redis) assertAll(ctx context.Context, p *sharedPool, epoch string) error {
+	for some := range slices.Chunk(r.served.unconfirmed(p, epoch), perScript) {
+		if err := r.assertSome(ctx, p, some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Redis) assertSome(ctx context.Context, p *sharedPool, indices []uint32) error {
+	var args []any
+	var of []uint32
+	var tenures []tenure
+	now := r.clock()
+	for _, index := range indices {
+		t, ok := r.served.get(p, index)
+		if !ok || !r.deadline(t).After(now) {
+			continue
+		}
+		claimed, err := r.claimAgain(ctx, p, index, t)
+		if err != nil {
+			return err
+		}
+		if claimed {
+			args, of, tenures = append(args, assertion(index, t, now)...), append(of, index), append(tenures, t)
+		}
+	}
+	if len(of) == 0 {
+		return nil
+	}
+	a, err := r.run(ctx, scriptAssert, p, args...)
+	if err != nil {
+		return err
+	}
+	var gone []Holder
+	for i, index := range of {
+		if a.text(i) == "" {
+			r.lose(p, index, tenures[i])
+			continue
+		}
+		r.metrics.asserted.Inc()
+		if !r.served.change(p, index, tenures[i].session, func(t *tenure) { t.epoch = a.epoch }) {
+			gone = append(gone, Holder{Pool: p.Name, Index: index, Session: tenures[i].session})
+		}
+	}
+	return r.Release(ctx, gone...) // ended or replaced just now
+}
+
+// assert asserts one lease as it is in t, and tells whether it is this node's.
+func (r *Redis) assert(ctx context.Context, p *sharedPool, index uint32, t tenure) (bool, error) {
+	if ok, err := r.claimAgain(ctx, p, index, t); !ok || err != nil {
+		return false, err
+	}
+	a, err := r.run(ctx, scriptAssert, p, assertion(index, t, r.clock())...)
+	if err != nil || a.text(0) == "" {
+		return false, err
+	}
+	r.metrics.asserted.Inc()
+	t.epoch = a.epoch
+	r.served.change(p, index, t.session, func(kept *tenure) { *kept = t })
+	return true, nil
+}
+
+// claimAgain claims the foreign prefix of a lease again, if it has one. false: it is another's, the lease is lost.
+func (r *Redis) claimAgain(ctx context.Context, p *sharedPool, index uint32, t tenure) (bool, error) {
+	if !t.foreign.IsValid() {
+		return true, nil
+	}
+	_, err := r.claim(ctx, p, t.request(p, max(time.Millisecond, t.end.Sub(r.clock()))), true)
+	if errors.Is(err, ErrTaken) {
+		r.lose(p, index, t)
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// lose forgets a lease that is rightly another's. Its session learns it from the next Extend.
+func (r *Redis) lose(p *sharedPool, index uint32, t tenure) {
+	r.metrics.refuted.Inc()
+	r.options.Logger.Warn().Str("pool", p.Name).Uint32("index", index).Str("owner", t.owner).Str("session", t.session).
+		Msg("a lease that was served here is another's since Redis failed over")
+	r.served.drop(p, index, t.session)
+}
+
+// assertion are the arguments of assert.lua for one lease.
+func assertion(index uint32, t tenure, now time.Time) []any {
+	return []any{
+		t.owner, t.session, t.node, index, t.since.UnixMilli(), t.end.Sub(now).Milliseconds(), textOf(t.foreign), flag(t.forget), t.data,
+	}
+}
