@@ -109,7 +109,7 @@ func (d *daemon) openBroker(ctx context.Context, c config.Config, registry *prom
 	if err != nil {
 		return deps, err
 	}
-	store, err := table.openStore(c, d.log)
+	store, err := table.openStore(here)
 	if err != nil {
 		return deps, err
 	}

@@ -24,7 +24,7 @@ import (
 // drivers is the one table of what is built in, by the names that the configuration knows.
 type drivers struct {
 	datapaths map[string]datapathDriver
-	stores    map[string]func(dir string, pools []lease.Pool, opts lease.Options) (leaseStore, error)
+	stores    map[string]func(given, lease.Options) (leaseStore, error)
 	backends  map[string]func(given) (authBackend, error)
 	accounts  map[string]func(given) (accountant, error)
 }
@@ -36,9 +36,10 @@ func builtIn() drivers {
 			"xdp":  {open: openXDP, remove: xdp.Remove, probe: probeXDP},
 			"null": {open: openNull, remove: removeNothing, probe: probeNothing},
 		},
-		stores: map[string]func(string, []lease.Pool, lease.Options) (leaseStore, error){
+		stores: map[string]func(given, lease.Options) (leaseStore, error){
 			"embedded": openEmbedded,
 			"memory":   openMemory,
+			"redis":    openShared,
 		},
 		backends: map[string]func(given) (authBackend, error){
 			"local":  openLocal,
@@ -96,12 +97,12 @@ type leaseStore interface {
 	Close() error
 }
 
-func openEmbedded(dir string, pools []lease.Pool, opts lease.Options) (leaseStore, error) {
-	return lease.OpenEmbedded(dir, pools, opts)
+func openEmbedded(s given, opts lease.Options) (leaseStore, error) {
+	return lease.OpenEmbedded(filepath.Clean(s.config.Server.State), config.Leases(s.config.Pools), opts)
 }
 
-func openMemory(_ string, pools []lease.Pool, opts lease.Options) (leaseStore, error) {
-	store, err := lease.NewMemory(pools, opts)
+func openMemory(s given, opts lease.Options) (leaseStore, error) {
+	store, err := lease.NewMemory(config.Leases(s.config.Pools), opts)
 	return memoryStore{store}, err
 }
 
@@ -184,10 +185,9 @@ func (l logins) close() error {
 }
 
 // openStore opens the lease store.
-func (d drivers) openStore(c config.Config, log zerolog.Logger) (leaseStore, error) {
-	store, err := d.stores[c.Lease.Store](filepath.Clean(c.Server.State), config.Leases(c.Pools), lease.Options{
-		Quarantine: c.Lease.Quarantine.Duration, Logger: log, Drop: c.Lease.Drop,
-	})
+func (d drivers) openStore(s given) (leaseStore, error) {
+	c := s.config.Lease
+	store, err := d.stores[c.Store](s, lease.Options{Quarantine: c.Quarantine.Duration, Logger: s.log, Drop: c.Drop})
 	if err != nil {
 		return nil, fmt.Errorf("lease store: %w", err)
 	}

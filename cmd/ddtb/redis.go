@@ -6,10 +6,12 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"ddtb/cmd/ddtb/config"
+	"ddtb/provision/lease"
 	"ddtb/provision/redis"
 )
 
@@ -45,6 +47,22 @@ func (d *daemon) openRedis(c config.Config, registry prometheus.Registerer) (*re
 	}
 	d.closers = append(d.closers, conn.Close)
 	return conn, nil
+}
+
+// startTime bounds what a start waits for Redis: it is tried again by systemd, and the kernel forwards meanwhile.
+const startTime = 10 * time.Second
+
+// openShared opens the lease store that the tunnel servers share. What is wrong with the server is told at once.
+func openShared(s given, opts lease.Options) (leaseStore, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), startTime)
+	defer cancel()
+	if _, err := s.redis.Check(ctx); err != nil {
+		return nil, err
+	}
+	return lease.OpenRedis(ctx, config.Leases(s.config.Pools), lease.RedisOptions{
+		Options: opts, Conn: s.redis, Node: s.config.Server.Name, Grace: s.config.Lease.Grace.Duration, TTL: s.config.Lease.TTL.Duration,
+		Registerer: s.registry,
+	})
 }
 
 // checkRedis asks the servers of [redis] whether they can be used.

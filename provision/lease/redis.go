@@ -100,7 +100,7 @@ func OpenRedis(ctx context.Context, pools []Pool, o RedisOptions) (*Redis, error
 	}
 	r := &Redis{conn: o.Conn, options: o, clock: o.withDefaults().Clock, byName: make(map[string]*sharedPool), wake: make(chan struct{}, 1)}
 	r.options.Quarantine = o.withDefaults().Quarantine
-	r.served, r.scripts = newServed(), loadScripts()
+	r.served = newServed()
 	for _, pool := range pools {
 		p := &sharedPool{Pool: pool, key: "ddtb:{" + pool.Name + "}:pool", usage: Usage{Pool: pool.Name, Size: pool.Size}}
 		r.pools, r.byName[pool.Name] = append(r.pools, p), p
@@ -108,6 +108,9 @@ func OpenRedis(ctx context.Context, pools []Pool, o RedisOptions) (*Redis, error
 	claims := Pool{Name: "+foreign", Size: 1, EndpointBase: netip.IPv6Unspecified()} // a name that no pool can have
 	r.foreign = &sharedPool{Pool: claims, key: "ddtb:{" + claims.Name + "}:pool"}
 	var err error
+	if r.scripts, err = loadScripts(); err != nil {
+		return nil, err
+	}
 	if r.metrics, err = newRedisMetrics(o.Registerer, r); err != nil {
 		return nil, err
 	}

@@ -65,7 +65,11 @@ func (r *Redis) acquire(ctx context.Context, p *sharedPool, req Request) (l Leas
 
 // ask runs the script; try only looks whether the index would be given.
 func (r *Redis) ask(ctx context.Context, p *sharedPool, req Request, try bool) (answer, error) {
-	a, err := r.run(ctx, scriptAcquire, p, req.Owner, req.Session, req.Node, req.TTL.Milliseconds(), req.Index, textOf(req.Foreign),
+	s := scriptAcquire
+	if try || req.Tentative {
+		s = scriptTentative
+	}
+	a, err := r.run(ctx, s, p, req.Owner, req.Session, req.Node, req.TTL.Milliseconds(), req.Index, textOf(req.Foreign),
 		flag(req.Forget), req.Data, flag(try))
 	if err == nil {
 		err = refusal(a.status)

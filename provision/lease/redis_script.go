@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -16,22 +17,27 @@ import (
 //go:embed lua/*.lua
 var lua embed.FS
 
-// script names one of lua/. common.lua stands before each.
-type script string
+// script is one of lua/. common.lua stands before each.
+type script struct {
+	name string
+	safe bool // its effect is waited for until a replica has it
+}
 
-const (
-	scriptOpen    script = "open"
-	scriptAcquire script = "acquire"
-	scriptExtend  script = "extend"
-	scriptRelease script = "release"
-	scriptYield   script = "yield"
-	scriptReserve script = "reserve"
-	scriptAssert  script = "assert"
-	scriptList    script = "list"
-	scriptCheck   script = "check"
-	scriptClaim   script = "claim"
-	scriptReclaim script = "reclaim"
-	scriptUnclaim script = "unclaim"
+// The scripts.
+var (
+	scriptOpen      = script{name: "open"}
+	scriptAcquire   = script{name: "acquire", safe: true}
+	scriptTentative = script{name: "acquire"} // also to look whether there is something to be had
+	scriptExtend    = script{name: "extend"}
+	scriptRelease   = script{name: "release"}
+	scriptYield     = script{name: "yield"}
+	scriptReserve   = script{name: "reserve", safe: true}
+	scriptAssert    = script{name: "assert"}
+	scriptList      = script{name: "list"}
+	scriptCheck     = script{name: "check"}
+	scriptClaim     = script{name: "claim"}
+	scriptReclaim   = script{name: "reclaim"}
+	scriptUnclaim   = script{name: "unclaim"}
 )
 
 // tries bounds how often a script is sent: once, once more after it was loaded, after a pool was made, after a slot moved.
@@ -40,30 +46,28 @@ const tries = 4
 // skipped is how many never used indices a new epoch passes over, or an eighth of those left.
 const skipped = 1000
 
-// source is the text of a script.
-func (s script) source() string {
-	common, err := lua.ReadFile("lua/common.lua")
-	if err == nil {
-		var own []byte
-		if own, err = lua.ReadFile("lua/" + string(s) + ".lua"); err == nil {
-			return string(common) + string(own)
-		}
-	}
-	panic("lease: a script that was not compiled in: " + err.Error())
-}
-
 // scripts by name, with their hashes.
-type scripts map[script]*goredis.Script
+type scripts map[string]*goredis.Script
 
-func loadScripts() scripts {
-	out := scripts{}
-	for _, s := range []script{
-		scriptOpen, scriptAcquire, scriptExtend, scriptRelease, scriptYield, scriptReserve, scriptAssert, scriptList, scriptCheck,
-		scriptClaim, scriptReclaim, scriptUnclaim,
-	} {
-		out[s] = goredis.NewScript(s.source())
+// loadScripts reads lua/: common.lua and, behind it, each of the others.
+func loadScripts() (scripts, error) {
+	common, err := lua.ReadFile("lua/common.lua")
+	if err != nil {
+		return nil, err
 	}
-	return out
+	files, err := lua.ReadDir("lua")
+	if err != nil {
+		return nil, err
+	}
+	out := scripts{}
+	for _, file := range files {
+		own, err := lua.ReadFile("lua/" + file.Name())
+		if err != nil {
+			return nil, err
+		}
+		out[strings.TrimSuffix(file.Name(), ".lua")] = goredis.NewScript(string(common) + string(own))
+	}
+	return out, nil
 }
 
 // answer is what a script says: its status, the epoch of the pool, and more.
@@ -130,7 +134,7 @@ func (r *Redis) once(ctx context.Context, s script, key string, args ...any) (an
 		case err == nil:
 			return a, nil
 		case goredis.HasErrorPrefix(err, "NOSCRIPT"):
-			if err := r.scripts[s].Load(ctx, master).Err(); err != nil {
+			if err := r.scripts[s.name].Load(ctx, master).Err(); err != nil {
 				return answer{}, err
 			}
 		case !r.conn.Moved(ctx, err):
@@ -144,13 +148,13 @@ func (r *Redis) once(ctx context.Context, s script, key string, args ...any) (an
 // that is late is not waited for any longer, since the node that asked asserts its lease should it be lost.
 func (r *Redis) send(ctx context.Context, master *goredis.Client, s script, key string, args []any) (answer, error) {
 	keys, all := []string{key}, append(r.preamble(), args...)
-	if (s != scriptAcquire && s != scriptReserve) || r.replicas.Load() == 0 {
-		return r.read(master.EvalSha(ctx, r.scripts[s].Hash(), keys, all...))
+	if !s.safe || r.replicas.Load() == 0 {
+		return r.read(master.EvalSha(ctx, r.scripts[s.name].Hash(), keys, all...))
 	}
 	var cmd *goredis.Cmd
 	var wait *goredis.Cmd
 	_, err := master.Pipelined(ctx, func(p goredis.Pipeliner) error {
-		cmd = p.EvalSha(ctx, r.scripts[s].Hash(), keys, all...)
+		cmd = p.EvalSha(ctx, r.scripts[s.name].Hash(), keys, all...)
 		wait = p.Do(ctx, "WAIT", 1, max(1, (r.conn.Timeout()/4).Milliseconds()))
 		return nil
 	})

@@ -92,7 +92,7 @@ func (c *Config) validate(doc *document) {
 	c.Server.validate(doc)
 	c.TSP.validate(doc)
 	validatePools(doc, c.Pools, c.Server.IPv6)
-	c.Lease.validate(doc, c.Session.Sweep)
+	c.Lease.validate(doc, c.Session.Sweep, c.Redis.Used())
 	c.Redis.validate(doc)
 	c.Fleet.validate(doc, c.Redis)
 	c.Session.validate(doc)
