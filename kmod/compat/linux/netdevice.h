@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Linux 6.12 made members of struct net_device of what were feature bits. */
+#ifndef _UTUN_COMPAT_LINUX_NETDEVICE_H
+#define _UTUN_COMPAT_LINUX_NETDEVICE_H
+
+#include_next <linux/netdevice.h>
+
+static inline void utun_compat_flags(struct net_device *dev)
+{
+#ifdef NETIF_F_LLTX
+	dev->features |= NETIF_F_LLTX;
+#else
+	dev->lltx = true;
+#endif
+#ifdef NETIF_F_NETNS_LOCAL
+	dev->features |= NETIF_F_NETNS_LOCAL;
+#else
+	dev->netns_immutable = true;
+#endif
+}
+
+#endif
