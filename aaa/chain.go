@@ -27,6 +27,15 @@ func (c Chain) Mechanisms() []Mechanism {
 	return out
 }
 
+// Shared are those that every backend with accounts verifies, strongest first: whichever of them knows the subscriber, he
+// can log in by what he was offered.
+func (c Chain) Shared() []Mechanism {
+	accounts := slices.DeleteFunc(slices.Clone(c), func(a Authenticator) bool { return slices.Equal(a.Mechanisms(), Guests{}.Mechanisms()) })
+	return slices.DeleteFunc(c.Mechanisms(), func(m Mechanism) bool {
+		return m == MechanismAnonymous || slices.ContainsFunc(accounts, func(a Authenticator) bool { return !slices.Contains(a.Mechanisms(), m) })
+	})
+}
+
 // Authenticate implements Authenticator.
 func (c Chain) Authenticate(ctx context.Context, login Login) (Subscriber, error) {
 	mechanism := login.Credential.Mechanism()

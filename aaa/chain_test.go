@@ -122,3 +122,26 @@ func TestAccountants(t *testing.T) {
 		}
 	}
 }
+
+// TestChainShared: what is offered to everybody has to fit everybody's account, wherever that is.
+func TestChainShared(t *testing.T) {
+	with := func(m ...aaa.Mechanism) aaa.Authenticator { return backend{mechanisms: m} }
+	all := with(aaa.MechanismDigestMD5, aaa.MechanismCramMD5, aaa.MechanismPlain)
+	for _, tc := range []struct {
+		name  string
+		chain aaa.Chain
+		want  []aaa.Mechanism
+	}{
+		{"nobody", nil, nil},
+		{"one", aaa.Chain{all}, all.Mechanisms()},
+		{"one can less", aaa.Chain{all, with(aaa.MechanismPlain)}, []aaa.Mechanism{aaa.MechanismPlain}},
+		{"strongest first", aaa.Chain{all, with(aaa.MechanismPlain, aaa.MechanismDigestMD5)}, []aaa.Mechanism{aaa.MechanismDigestMD5, aaa.MechanismPlain}},
+		{"nothing in common", aaa.Chain{with(aaa.MechanismCramMD5), with(aaa.MechanismPlain)}, nil},
+		{"guests have no account", aaa.Chain{all, aaa.Guests{}}, all.Mechanisms()},
+		{"a backend with accounts that lets guests in", aaa.Chain{with(aaa.MechanismPlain, aaa.MechanismAnonymous)}, []aaa.Mechanism{aaa.MechanismPlain}},
+	} {
+		if got := tc.chain.Shared(); !slices.Equal(got, tc.want) {
+			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
+		}
+	}
+}

@@ -36,7 +36,7 @@ type finder interface {
 type policy struct {
 	realm      string           // of DIGEST-MD5
 	tunnels    []tsp.TunnelType // that are given
-	mechanisms []sasl.Mechanism // that are offered if the backends can verify them, in this order
+	mechanisms []sasl.Mechanism // that are offered if a backend can verify them, in this order; none: those that each can
 	resolvers  []netip.Addr     // that clients are told of
 	redirect   []tsp.Broker     // where every client is sent instead, if there are any
 }
@@ -44,7 +44,7 @@ type policy struct {
 // backend answers the protocol out of aaa and provision. It is where the three meet: credentials and requests are put
 // into the words of the one, errors into the status codes of the other (RFC 5572 appendix B).
 type backend struct {
-	auth   aaa.Authenticator
+	auth   aaa.Chain
 	broker broker
 	others func() []netip.Addr // servers that take the clients of this one now; nil: there are none
 	policy atomic.Pointer[policy]
@@ -52,16 +52,22 @@ type backend struct {
 
 var _ tsp.Backend = (*backend)(nil)
 
-func newBackend(auth aaa.Authenticator, broker broker, p policy) *backend {
+func newBackend(auth aaa.Chain, broker broker, p policy) *backend {
 	b := &backend{auth: auth, broker: broker}
-	b.policy.Store(&p)
+	b.follow(p)
 	return b
+}
+
+// follow puts a policy in force. What is offered is found here once, not for every VERSION of a stranger.
+func (b *backend) follow(p policy) {
+	p.mechanisms = offered(p.mechanisms, b.auth)
+	b.policy.Store(&p)
 }
 
 // Capability implements tsp.Backend.
 func (b *backend) Capability(peer tsp.Peer) tsp.Capability {
 	p := b.policy.Load()
-	capability := tsp.Capability{Realm: p.realm, Redirect: b.redirect(p), Mechanisms: offered(p.mechanisms, b.auth.Mechanisms())}
+	capability := tsp.Capability{Realm: p.realm, Redirect: b.redirect(p), Mechanisms: p.mechanisms}
 	if peer.Local.Addr().Unmap().Is4() { // every encapsulation that there is runs over IPv4
 		capability.Tunnels = p.tunnels
 	}
@@ -80,12 +86,18 @@ func (b *backend) redirect(p *policy) []tsp.Broker {
 	return out
 }
 
-// offered is what policy wants and a backend can verify. ANONYMOUS stands last: it is offered wherever somebody takes it.
-func offered(policy []sasl.Mechanism, verified []aaa.Mechanism) []sasl.Mechanism {
-	var out []sasl.Mechanism
-	for _, m := range policy {
+// offered is what an operator listed and at least one backend can verify; without a list, what all of them can. ANONYMOUS
+// stands last: it is offered wherever somebody takes it.
+func offered(listed []sasl.Mechanism, auth aaa.Chain) (out []sasl.Mechanism) {
+	verified := auth.Mechanisms()
+	for _, m := range listed {
 		if slices.Contains(verified, aaa.Mechanism(m)) {
 			out = append(out, m)
+		}
+	}
+	if len(listed) == 0 {
+		for _, m := range auth.Shared() {
+			out = append(out, sasl.Mechanism(m))
 		}
 	}
 	if slices.Contains(verified, aaa.MechanismAnonymous) {

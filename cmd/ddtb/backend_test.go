@@ -112,9 +112,19 @@ func TestBackendStatus(t *testing.T) {
 	}
 }
 
+// plainOnly is a backend that knows nobody and could verify nothing but clear passwords.
+type plainOnly struct{}
+
+func (plainOnly) Mechanisms() []aaa.Mechanism { return []aaa.Mechanism{aaa.MechanismPlain} }
+
+func (plainOnly) Authenticate(context.Context, aaa.Login) (aaa.Subscriber, error) {
+	return aaa.Subscriber{}, aaa.ErrUnknown
+}
+
 func TestBackendCapability(t *testing.T) {
-	fake := aaatest.NewFake("ddtb")
-	guests := aaa.Chain{fake, aaa.Guests{}}
+	fake := aaa.Chain{aaatest.NewFake("ddtb")}
+	guests := append(slices.Clone(fake), aaa.Guests{})
+	directory := aaa.Chain{fake[0], plainOnly{}, aaa.Guests{}}
 	ipv6 := tsp.Peer{Local: netip.MustParseAddrPort("[2001:db8::1]:3653"), Remote: netip.MustParseAddrPort("[2001:db8::2]:40000")}
 	only := func(mechanisms ...sasl.Mechanism) policy {
 		p := testPolicy
@@ -123,7 +133,7 @@ func TestBackendCapability(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name       string
-		auth       aaa.Authenticator
+		auth       aaa.Chain
 		policy     policy
 		peer       tsp.Peer
 		mechanisms []sasl.Mechanism
@@ -134,6 +144,9 @@ func TestBackendCapability(t *testing.T) {
 		{"policy without PLAIN", fake, only(sasl.DigestMD5), testPeer, []sasl.Mechanism{sasl.DigestMD5}, testPolicy.tunnels},
 		{"anonymous where somebody takes it", guests, only(sasl.DigestMD5), testPeer, []sasl.Mechanism{sasl.DigestMD5, sasl.Anonymous}, testPolicy.tunnels},
 		{"nothing that no backend verifies", aaa.Chain{aaa.Guests{}}, testPolicy, testPeer, []sasl.Mechanism{sasl.Anonymous}, testPolicy.tunnels},
+		{"without a list, what one backend verifies", fake, only(), testPeer, testPolicy.mechanisms, testPolicy.tunnels},
+		{"without a list, what each verifies", directory, only(), testPeer, []sasl.Mechanism{sasl.Plain, sasl.Anonymous}, testPolicy.tunnels},
+		{"a list goes before that", directory, only(sasl.DigestMD5), testPeer, []sasl.Mechanism{sasl.DigestMD5, sasl.Anonymous}, testPolicy.tunnels},
 		{"no IPv4 tunnels over IPv6", fake, testPolicy, ipv6, testPolicy.mechanisms, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -149,7 +162,7 @@ func TestBackendCapability(t *testing.T) {
 // TestBackendRedirect: what the operator wrote goes before what the fleet says.
 func TestBackendRedirect(t *testing.T) {
 	peer := netip.MustParseAddr("192.0.2.2")
-	b := newBackend(aaatest.NewFake("ddtb"), &fakeBroker{}, testPolicy)
+	b := newBackend(aaa.Chain{aaatest.NewFake("ddtb")}, &fakeBroker{}, testPolicy)
 	var others []netip.Addr
 	b.others = func() []netip.Addr { return others }
 	if got := b.Capability(testPeer).Redirect; len(got) > 0 {
@@ -161,7 +174,7 @@ func TestBackendRedirect(t *testing.T) {
 	}
 	p := testPolicy
 	p.redirect = []tsp.Broker{{Name: "tb.example.net"}}
-	b.policy.Store(&p)
+	b.follow(p)
 	if got := b.Capability(testPeer).Redirect; !slices.Equal(got, p.redirect) {
 		t.Errorf("redirected to %v, want %v", got, p.redirect)
 	}
@@ -223,7 +236,7 @@ func wantCode(t *testing.T, err error, code tsp.Code) {
 
 // newSession is a dialogue of alice.
 func newSession(broker broker) *session {
-	b := newBackend(aaatest.NewFake("ddtb"), broker, testPolicy)
+	b := newBackend(aaa.Chain{aaatest.NewFake("ddtb")}, broker, testPolicy)
 	return &session{backend: b, peer: testPeer, subscriber: aaa.Subscriber{Name: "alice"}}
 }
 

@@ -27,8 +27,7 @@ func (d *daemon) reload() error {
 	if err := setLevel(merged.Log.Level); err != nil {
 		return err
 	}
-	p := policyOf(merged)
-	d.backend.policy.Store(&p)
+	d.backend.follow(policyOf(merged))
 	d.config = merged
 	d.log.Info().Strs("changed", changed).Msg("configuration read again")
 	if len(kept) > 0 {

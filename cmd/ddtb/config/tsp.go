@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"ddtb/aaa"
 	"ddtb/tsp"
 	"ddtb/tsp/sasl"
 )
@@ -33,10 +32,7 @@ type TSP struct {
 
 func defaultTSP() TSP {
 	return TSP{
-		Realm: "ddtb",
-		Mechanisms: []string{
-			string(aaa.MechanismDigestMD5), string(aaa.MechanismCramMD5), string(aaa.MechanismPlain),
-		},
+		Realm:          "ddtb",
 		Tunnels:        []string{string(tsp.V6UDPV4), string(tsp.V6V4)},
 		MaxDialogues:   65536,
 		MaxConnections: 4096,
