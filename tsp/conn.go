@@ -263,7 +263,8 @@ func (d *dialogue) tell(offer Offer, stated netip.Addr, err error) []byte {
 	}
 	m := offerMessage(offer)
 	d.log(nil).Str("type", string(offer.Type)).Stringer("endpoint", offer.ClientIPv6).Msg("tunnel offered")
-	return appendFrame(make([]byte, 0, 1024), m.append(d.server.status(make([]byte, 0, 1024), StatusSuccess)))
+	var space [1024]byte
+	return appendFrame(nil, m.append(d.server.status(space[:0], StatusSuccess)))
 }
 
 // complete fills in what clients cannot do without.

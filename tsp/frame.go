@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -107,6 +108,7 @@ func parseLength(line []byte, limit int) (int, error) {
 
 // appendFrame writes body with its Content-length behind b.
 func appendFrame(b, body []byte) []byte {
+	b = slices.Grow(b, maxLengthLine+len(body))
 	b = append(b, contentLength+": "...)
 	b = strconv.AppendInt(b, int64(len(body)), 10)
 	b = append(b, "\r\n"...)

@@ -14,12 +14,14 @@ import (
 )
 
 // Mechanisms implements aaa.Authenticator.
-func (s *Store) Mechanisms() []aaa.Mechanism {
+func (s *Store) Mechanisms() []aaa.Mechanism { return s.offers }
+
+func (o Options) mechanisms() []aaa.Mechanism {
 	var out []aaa.Mechanism
-	if !s.opts.NoDigest {
+	if !o.NoDigest {
 		out = append(out, aaa.MechanismDigestMD5)
 	}
-	if s.opts.Cram {
+	if o.Cram {
 		out = append(out, aaa.MechanismCramMD5)
 	}
 	return append(out, aaa.MechanismPlain)

@@ -49,6 +49,7 @@ type Store struct {
 	cache   *cache
 	guard   *guard
 	decoy   record // stands in for accounts that are not there
+	offers  []aaa.Mechanism // not to be changed
 	wait    func(context.Context, time.Duration) error
 
 	seed     maphash.Seed
@@ -73,7 +74,7 @@ func Open(dir string, opts Options) (*Store, error) {
 		return nil, fmt.Errorf("accounts: %w", err)
 	}
 	s := &Store{
-		opts: opts, guard: newGuard(opts.Limits, opts.Clock), wait: sleep, seed: maphash.MakeSeed(),
+		opts: opts, offers: opts.mechanisms(), guard: newGuard(opts.Limits, opts.Clock), wait: sleep, seed: maphash.MakeSeed(),
 		hasher: &hasher{params: opts.Argon2, random: opts.Rand, slots: make(chan struct{}, opts.Parallel)},
 	}
 	for i := range s.shards {

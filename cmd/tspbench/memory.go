@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -14,7 +15,7 @@ var sessionGoal = goal{1536, atMost}
 
 func memoryCommand() *cobra.Command {
 	o := fullPlan().restart.loginOptions
-	inProcess := 0
+	inProcess, settle := 0, time.Duration(0)
 	command := subject("memory", "Memory of the daemon a session",
 		`Starts the daemon in namespaces, logs in all subscribers and measures what its memory grew by (RssAnon: without
 program text and the kernel's tunnel table). With --in-process so many sessions are made by the broker alone, with lease
@@ -23,21 +24,34 @@ store and eBPF driver but without the dialogues, which a million of would take m
 			if inProcess > 0 {
 				return brokerMemory(ctx, inProcess, o.state, r)
 			}
-			return memory(ctx, o, r)
+			return memory(ctx, o, settle, r)
 		}))
 	loginFlags(command, &o)
 	command.Flags().IntVar(&inProcess, "in-process", 0, "sessions to make by the broker alone")
+	command.Flags().DurationVar(&settle, "settle", 0, "measure once more after this time, when late repetitions are no longer awaited")
 	return command
 }
 
 // memory measures the daemon's memory a session: what it grew by from ready, with the accounts in memory, to every
-// subscriber logged in.
-func memory(ctx context.Context, o loginOptions, r *report) error {
+// subscriber logged in; and again after settle, unless that is 0.
+func memory(ctx context.Context, o loginOptions, settle time.Duration, r *report) error {
 	return withDaemon(ctx, o.daemonOptions, r, func(d *daemon, before uint64) error {
 		if _, err := d.loginAll(ctx, o, r); err != nil {
 			return err
 		}
-		return d.memoryFigures(before, r)
+		if err := d.memoryFigures(before, r); err != nil || settle == 0 {
+			return err
+		}
+		r.progress("memory: %v for what is kept of dialogues to end", settle)
+		if err := wait(ctx, settle); err != nil {
+			return err
+		}
+		after, err := d.memory()
+		if err != nil {
+			return err
+		}
+		r.add(fmt.Sprintf("session.settled_bytes.%d", d.options.sessions), d.each(before, after), "B/session", sessionGoal)
+		return nil
 	})
 }
 

@@ -30,7 +30,7 @@ func fullPlan() plan {
 		restart: restartOptions{
 			loginOptions: loginOptions{
 				daemonOptions: daemonOptions{program: beside("ddtb"), state: os.TempDir(), sessions: 50_000},
-				window:        64, workers: 2,
+				window:        256, workers: 1,
 			},
 			rate: 20_000, repeat: 5,
 		},

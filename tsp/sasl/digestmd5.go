@@ -85,21 +85,17 @@ func (digestServer) Success(proof string) []byte { return encode("rspauth=" + pr
 // parseDigestResponse reads a digest-response (RFC 2831 section 2.1.2). Directives it does not know are skipped.
 func parseDigestResponse(token string) (DigestCredential, error) {
 	c := DigestCredential{QOP: "auth"}
-	fields := map[string]*string{
-		"username": &c.Username, "realm": &c.Realm, "nonce": &c.Nonce, "cnonce": &c.CNonce, "nc": &c.NC,
-		"qop": &c.QOP, "digest-uri": &c.URI, "response": &c.Response, "authzid": &c.AuthzID,
-	}
-	seen := make(map[string]bool, len(fields))
+	seen := 0
 	err := parseDirectives(token, func(name, value string) error {
-		field := fields[name]
-		if field == nil && name != "charset" {
+		field, bit := c.field(name)
+		if bit == 0 {
 			return nil
 		}
-		if seen[name] {
+		if seen&bit != 0 {
 			return fmt.Errorf("%w: directive %s twice", ErrMalformed, name)
 		}
-		seen[name] = true
-		if name == "charset" {
+		seen |= bit
+		if field == nil {
 			c.UTF8 = true
 			return checkCharset(value)
 		}
@@ -110,6 +106,33 @@ func parseDigestResponse(token string) (DigestCredential, error) {
 		return DigestCredential{}, err
 	}
 	return c, checkDigest(&c)
+}
+
+// field is where the value of a directive goes, nil for the charset, and a bit of its own; 0 if there is no such directive.
+func (c *DigestCredential) field(name string) (field *string, bit int) {
+	switch name {
+	case "username":
+		return &c.Username, 1 << 0
+	case "realm":
+		return &c.Realm, 1 << 1
+	case "nonce":
+		return &c.Nonce, 1 << 2
+	case "cnonce":
+		return &c.CNonce, 1 << 3
+	case "nc":
+		return &c.NC, 1 << 4
+	case "qop":
+		return &c.QOP, 1 << 5
+	case "digest-uri":
+		return &c.URI, 1 << 6
+	case "response":
+		return &c.Response, 1 << 7
+	case "authzid":
+		return &c.AuthzID, 1 << 8
+	case "charset":
+		return nil, 1 << 9
+	}
+	return nil, 0
 }
 
 // checkCharset knows the one value of RFC 2831, and how RFC 5572's own example spells it.
