@@ -23,13 +23,15 @@ TOOLS := ip:iproute2 nft:nftables ping:iputils-ping ethtool:ethtool
 TESTTOOLS := $(TOOLS) freeradius:freeradius radclient:freeradius-utils slapd:slapd ldapadd:ldap-utils redis-server:redis-server redis-cli:redis-tools
 BENCHTOOLS := $(TOOLS) iperf3:iperf3 redis-server:redis-server
 
+VMTOOLS := $(TOOLS) qemu-system-x86_64:qemu-system-x86 /bin/busybox:busybox-static cpio:cpio depmod:kmod xz:xz-utils gcc-12:gcc-12 tc:iproute2 flock:util-linux
+
 LINTER_VERSION := v2.15.0
 LINTER := bin/golangci-lint-$(LINTER_VERSION)
 
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
-	@echo 'Variables: PREFIX DESTDIR TESTFLAGS FUZZTIME VERSION GO'
+	@echo 'Variables: PREFIX DESTDIR TESTFLAGS FUZZTIME VERSION GO KERNELS TEST RUN TIMEOUT'
 
 .PHONY: build
 build: need-go ## build the programs into bin/ (static, reproducible)
@@ -46,6 +48,11 @@ test: need-go ## run all tests; those in network namespaces only as root
 test-root: need-go need-root ## run only the tests in network namespaces
 	@.ci/need $(TOOLS)
 	$(GO) test -count=1 -timeout=20m -run='^TestRoot' $(TESTFLAGS) ./...
+
+.PHONY: test-vm
+test-vm: need-go ## test the kernel module, the driver and the whole system in QEMU (KERNELS TEST RUN TIMEOUT)
+	@.ci/need $(VMTOOLS)
+	GO='$(GO)' TEST='$(TEST)' RUN='$(RUN)' TIMEOUT='$(TIMEOUT)' kmod/tests/vm/run $(KERNELS)
 
 .PHONY: demo
 demo: need-go need-root ## show the whole system at work in a small Internet of namespaces

@@ -135,7 +135,7 @@ func (h host) check(c config.Config) []finding {
 		return all
 	}
 	all = append(all, h.checkLinks(c.Datapath)...)
-	all = append(all, checkRights()...)
+	all = append(all, checkRights(c.Datapath.Driver != "utun")...)
 	return append(all, builtIn().datapaths[c.Datapath.Driver].probe(datapathConfig(c))...)
 }
 
@@ -182,20 +182,21 @@ func checkDirectory(what, path string) finding {
 	return finding{what: what, bad: false, detail: path}
 }
 
-// rights are the capabilities that the datapath needs, capabilities(7).
+// rights are the capabilities that the datapath needs, capabilities(7); some are for eBPF alone.
 var rights = []struct {
 	name   string
 	number uint
 	reason string
+	eBPF   bool
 }{
-	{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN, "to set up interfaces and routes"},
-	{"CAP_NET_RAW", unix.CAP_NET_RAW, "to read fragments of protocol 41"},
-	{"CAP_BPF", unix.CAP_BPF, "to load programs"},
-	{"CAP_PERFMON", unix.CAP_PERFMON, "to load programs that compare pointers"},
+	{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN, "to set up interfaces and routes", false},
+	{"CAP_NET_RAW", unix.CAP_NET_RAW, "to read fragments of protocol 41", true},
+	{"CAP_BPF", unix.CAP_BPF, "to load programs", true},
+	{"CAP_PERFMON", unix.CAP_PERFMON, "to load programs that compare pointers", true},
 }
 
-// checkRights sees which capabilities the calling process has.
-func checkRights() []finding {
+// checkRights sees which capabilities the calling process has, for a datapath in eBPF or another one.
+func checkRights(eBPF bool) []finding {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&header, &data[0]); err != nil {
@@ -203,7 +204,7 @@ func checkRights() []finding {
 	}
 	var missing []string
 	for _, r := range rights {
-		if data[r.number/32].Effective&(1<<(r.number%32)) == 0 {
+		if (eBPF || !r.eBPF) && data[r.number/32].Effective&(1<<(r.number%32)) == 0 {
 			missing = append(missing, r.name+" ("+r.reason+")")
 		}
 	}

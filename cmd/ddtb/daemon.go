@@ -10,9 +10,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -133,7 +131,7 @@ func (d *daemon) openBroker(ctx context.Context, c config.Config, registry *prom
 		return deps, err
 	}
 	d.backend = newBackend(logins.chain, d.broker, policyOf(c))
-	deps = control.Deps{Broker: d.broker, Store: store, Datapath: describe(c.Datapath)}
+	deps = control.Deps{Broker: d.broker, Store: store, Datapath: describe(d.dp, c.Datapath)}
 	if deps.Fleet, err = d.openFleet(c, here.redis, registry, version); err != nil {
 		return deps, err
 	}
@@ -158,14 +156,6 @@ func (d *daemon) openAccountant(table drivers, here given) (aaa.Accountant, erro
 		d.back = append(d.back, a.task)
 	}
 	return a.Accountant, nil
-}
-
-// describe names the datapath for people.
-func describe(c config.Datapath) string {
-	if c.Driver == "null" {
-		return "null, which moves no packet"
-	}
-	return fmt.Sprintf("xdp on %s, mode %s, next hop %s", strings.Join(slices.Compact(append(slices.Clone(c.Uplinks), c.Cores...)), ", "), c.Mode, c.NextHop)
 }
 
 // openMetrics opens the HTTP listener, if one is wanted.

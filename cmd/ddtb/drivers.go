@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -16,6 +15,7 @@ import (
 	"ddtb/aaa/local"
 	"ddtb/cmd/ddtb/config"
 	"ddtb/provision/datapath"
+	"ddtb/provision/datapath/utun"
 	"ddtb/provision/datapath/xdp"
 	"ddtb/provision/lease"
 	"ddtb/provision/redis"
@@ -32,7 +32,8 @@ type drivers struct {
 func builtIn() drivers {
 	return drivers{
 		datapaths: map[string]datapathDriver{
-			"auto": {open: openXDP, remove: xdp.Remove, probe: probeXDP},
+			"auto": {open: openAuto, remove: removeAny, probe: probeAuto},
+			"utun": {open: openUTUN, remove: utun.Remove, probe: probeUTUN},
 			"xdp":  {open: openXDP, remove: xdp.Remove, probe: probeXDP},
 			"null": {open: openNull, remove: removeNothing, probe: probeNothing},
 		},
@@ -70,26 +71,6 @@ type datapathDriver struct {
 	remove func(ctx context.Context, c datapath.Config, log zerolog.Logger) error
 	probe  func(c datapath.Config) []finding
 }
-
-func openXDP(c config.Datapath, log zerolog.Logger) (datapath.Datapath, error) {
-	return xdp.New(xdp.Options{Mode: xdp.Mode(c.Mode), NextHop: xdp.NextHop(c.NextHop), DSCP: xdp.DSCP(c.DSCP), Logger: log})
-}
-
-func probeXDP(c datapath.Config) []finding {
-	var all []finding
-	for _, check := range xdp.Probe(c) {
-		all = append(all, finding{what: check.Name, detail: check.Detail, bad: !check.OK && check.Required, lacks: !check.OK && !check.Required})
-	}
-	return all
-}
-
-func probeNothing(datapath.Config) []finding { return nil }
-
-func openNull(config.Datapath, zerolog.Logger) (datapath.Datapath, error) {
-	return datapath.NewNull(time.Now), nil
-}
-
-func removeNothing(context.Context, datapath.Config, zerolog.Logger) error { return nil }
 
 // leaseStore is a lease.Store that is to be closed.
 type leaseStore interface {

@@ -4,21 +4,29 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"ddtb/cmd/ddtb/config"
+	"ddtb/provision/datapath"
 	"ddtb/tsp"
 	"ddtb/tsp/sasl"
 )
 
 // openFront opens what clients speak to: the TSP server on its sockets, and the slow path of protocol 41.
 func (d *daemon) openFront(ctx context.Context, c config.Config, registry *prometheus.Registry) (task, error) {
-	opened, err := openSockets(ctx, c.Server)
+	attacher, attaches := d.dp.(datapath.Attacher)
+	opened, err := openSockets(ctx, c.Server, attaches)
 	if err != nil {
 		return nil, err
 	}
 	d.closers = append(d.closers, opened.close)
+	if attaches {
+		if err := opened.attach(attacher); err != nil {
+			return nil, fmt.Errorf("datapath: %w", err)
+		}
+	}
 	udp, direct := injectors(d.dp)
 	server, err := tsp.NewServer(tsp.ServerConfig{
 		Backend: d.backend,

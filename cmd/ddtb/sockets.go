@@ -27,14 +27,20 @@ type sockets struct {
 	tcp []net.Listener
 }
 
-// openSockets opens a UDP and a TCP socket on each address. Nothing stays open after an error.
-func openSockets(ctx context.Context, c config.Server) (s sockets, err error) {
+// openSockets opens a UDP and a TCP socket on each address. Nothing stays open after an error. shared lets others of this user
+// have UDP sockets at the same port: the kernel's own, which stand for those of a daemon that is gone.
+func openSockets(ctx context.Context, c config.Server, shared bool) (s sockets, err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
 		}
 	}()
 	listen := net.ListenConfig{Control: bufferSocket}
+	if shared {
+		listen.Control = func(network, address string, conn syscall.RawConn) error {
+			return errors.Join(bufferSocket(network, address, conn), shareSocket(network, conn))
+		}
+	}
 	for _, addr := range c.Listen {
 		at := netip.AddrPortFrom(addr, c.Port)
 		packets, err := listen.ListenPacket(ctx, "udp", at.String())
@@ -79,6 +85,30 @@ func bufferSocket(network, _ string, conn syscall.RawConn) error {
 			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 		}
 	})
+}
+
+// shareSocket lets further UDP sockets be bound to the same port.
+func shareSocket(network string, conn syscall.RawConn) error {
+	if network != "udp4" && network != "udp6" {
+		return nil
+	}
+	var set error
+	err := conn.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+	return errors.Join(err, set)
+}
+
+// attach hands the UDP sockets to a datapath that takes the packets of tunnels out of them.
+func (s sockets) attach(to datapath.Attacher) error {
+	for _, conn := range s.udp {
+		raw, err := conn.SyscallConn()
+		if err == nil {
+			err = to.Attach(raw)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", conn.LocalAddr(), err)
+		}
+	}
+	return nil
 }
 
 // explainBind adds to an error of a socket what to do about it.

@@ -2,8 +2,8 @@
 
 // Package datapath is the face of what moves packets: the model every driver holds, and the interface it is driven by.
 //
-// One device carries all tunnels. Drivers: xdp (eBPF, stock kernels) and, for tests and load figures, Null. datapathtest
-// holds the suite every driver passes.
+// One device carries all tunnels. Drivers: utun (the kernel module kmod/), xdp (eBPF, stock kernels) and, for tests and load
+// figures, Null. datapathtest holds the suite every driver passes.
 package datapath
 
 import (
@@ -11,6 +11,7 @@ import (
 	"errors"
 	"iter"
 	"net/netip"
+	"syscall"
 	"time"
 )
 
@@ -62,6 +63,14 @@ type Injector interface {
 	// Inject checks an inner packet like the fast path would and forwards it through the stack. It never blocks; a packet
 	// that is refused is counted.
 	Inject(encap Encap, local, remote netip.AddrPort, packet []byte)
+}
+
+// Attacher is what a Datapath has besides that takes the packets of tunnels out of the daemon's own UDP sockets, before they come
+// to them.
+type Attacher interface {
+	// Attach hands over a UDP socket that is bound to one of Config.Local, or to its port, with SO_REUSEPORT set. It is let go
+	// when the socket is closed; tunnels go on without it. The same socket again changes nothing.
+	Attach(socket syscall.RawConn) error
 }
 
 // Encap is an encapsulation.

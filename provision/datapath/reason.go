@@ -20,7 +20,13 @@ const (
 	RateExceeded  Reason = "rate"           // above the tunnel's rate, in either direction
 )
 
-// Reasons are all of them, in the order in which drivers number them.
+// The reasons that only utun has.
+const (
+	Policed    Reason = "policed"    // above the tunnel's rate, either way
+	Unattended Reason = "unattended" // a client's message that came while no daemon was there
+)
+
+// Reasons are those that every driver has, in the order in which drivers number them.
 func Reasons() []Reason {
 	return []Reason{
 		Malformed, InnerSource, NoTunnel, OuterSource, Encapsulation, LinkLocal, Martian, IllegalECN,

@@ -76,7 +76,7 @@ func TestConfigMistakes(t *testing.T) {
 		{"negative", "M[session]\nlimit = -1\n", []string{`t.toml:10: session.limit: -1: expected a whole number, 0 or more`}},
 		{"text for a bool", "M[anonymous]\nenabled = \"yes\"\n", []string{`t.toml:10: anonymous.enabled: "yes": expected true or false`}},
 		{"section twice", "M[server]\n", []string{`t.toml:9: not TOML: table server already exists`}},
-		{"word not in the list", "M[datapath]\ndriver = \"dpdk\"\n", []string{`t.toml:10: datapath.driver: "dpdk": expected "auto", "xdp" or "null"`}},
+		{"word not in the list", "M[datapath]\ndriver = \"dpdk\"\n", []string{`t.toml:10: datapath.driver: "dpdk": expected "auto", "utun", "xdp" or "null"`}},
 		{"element of an array", "M[tsp]\nmechanisms = [\n \"PLAIN\",\n \"LOGIN\",\n]\n", []string{`t.toml:12: tsp.mechanisms: "LOGIN": expected "DIGEST-MD5", "CRAM-MD5" or "PLAIN"`}},
 		{"value for an array", "M[tsp]\nmechanisms = \"PLAIN\"\n", []string{`t.toml:10: tsp.mechanisms: "PLAIN": expected an array, each "DIGEST-MD5", "CRAM-MD5" or "PLAIN"`}},
 		{"one bracket", "[pool]\nname = \"x\"\n", []string{`t.toml:1: pool: one section of several: expected [[pool]] with two brackets`}},

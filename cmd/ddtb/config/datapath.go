@@ -10,12 +10,13 @@ import (
 
 // Datapath is [datapath]: what moves the packets, and between which interfaces.
 type Datapath struct {
-	Driver  string   `toml:"driver" one:"auto xdp null"`
+	Driver  string   `toml:"driver" one:"auto utun xdp null"`
 	Uplinks []string `toml:"uplinks"`
 	Cores   []string `toml:"cores"`
 	Mode    string   `toml:"mode" one:"auto native generic tc"`
 	NextHop string   `toml:"nexthop" one:"fib fixed stack"`
 	DSCP    string   `toml:"dscp" one:"uniform pipe"`
+	Layout  string   `toml:"layout" one:"shared interface"`
 	Device  string   `toml:"device"`
 	MTU     int      `toml:"mtu"`
 	PinPath string   `toml:"pin_path"`
@@ -27,6 +28,7 @@ func defaultDatapath() Datapath {
 		Mode:    "auto",
 		NextHop: "fib",
 		DSCP:    "uniform",
+		Layout:  "shared",
 		Device:  "ddtb0",
 		MTU:     1280,
 		PinPath: "/sys/fs/bpf/ddtb",

@@ -5,6 +5,8 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -44,8 +46,19 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// programs builds ddtb, ddtbctl and tspc once and gives their folder; with the race detector if the tests run under it.
+// Where the tests run without a Go toolchain, as in a virtual machine, the environment gives the folder of the built
+// programs; it can name the driver for all tests that ask for none.
+const (
+	programsVariable = "DDTB_E2E_PROGRAMS"
+	driverVariable   = "DDTB_E2E_DRIVER"
+)
+
+// programs gives the folder of ddtb, ddtbctl and tspc. Unless they are there already it builds them once, with the race
+// detector if the tests run under it.
 var programs = sync.OnceValues(func() (string, error) {
+	if dir := os.Getenv(programsVariable); dir != "" {
+		return dir, nil
+	}
 	dir, err := os.MkdirTemp("", "ddtb-"+prefix+"-programs-")
 	if err != nil {
 		return "", err
@@ -61,7 +74,7 @@ var programs = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if dir, _ := programs(); dir != "" {
+	if dir, _ := programs(); os.Getenv(programsVariable) == "" && dir != "" {
 		_ = os.RemoveAll(dir)
 	}
 	os.Exit(code)
@@ -73,6 +86,13 @@ func serve(t *testing.T, settings Settings) *ISP {
 	internet := raise(t)
 	dir, err := programs()
 	must(t, err)
+	if driver := os.Getenv(driverVariable); driver != "" && settings["datapath"] == "" {
+		settings = maps.Clone(settings)
+		if settings == nil {
+			settings = Settings{}
+		}
+		settings["datapath"] = fmt.Sprintf("driver = %q\n", driver)
+	}
 	isp, err := NewISP(internet, dir, settings)
 	must(t, err)
 	launch(t, isp)

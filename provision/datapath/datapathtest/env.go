@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -126,7 +127,8 @@ func newEnv(t *testing.T, topology Topology, open Open) *Env {
 			{Name: "host", First: 10, Size: 100, EndpointBase: netip.MustParseAddr("2001:db8:e:2::1")},
 		},
 	}
-	e.listen()
+	e.socket = e.listen(t)
+	t.Cleanup(func() { _ = e.socket.Close() })
 	return e
 }
 
@@ -241,22 +243,46 @@ func (e *Env) bpffs() string {
 	return filepath.Join(dir, "dp")
 }
 
-// listen opens the daemon's socket: what the driver leaves to it arrives there.
-func (e *Env) listen() {
-	e.t.Helper()
+// listen opens the daemon's socket: what the driver leaves to it arrives there. The one of the process before may still be open.
+func (e *Env) listen(t *testing.T) net.PacketConn {
+	t.Helper()
+	listen := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) (err error) {
+		control := conn.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+		return errors.Join(control, err)
+	}}
+	var socket net.PacketConn
 	e.server.do(func() {
 		var err error
-		e.socket, err = net.ListenPacket("udp4", ":3653")
-		must(e.t, err)
+		socket, err = listen.ListenPacket(context.Background(), "udp4", ":3653")
+		must(t, err)
 	})
-	e.t.Cleanup(func() { _ = e.socket.Close() })
+	return socket
 }
 
-// start opens a driver and configures it.
+// attach hands the daemon's socket to a driver that takes packets out of it.
+func (e *Env) attach(t *testing.T) {
+	t.Helper()
+	attacher, ok := e.dp.(datapath.Attacher)
+	if !ok {
+		return
+	}
+	raw, err := e.socket.(syscall.Conn).SyscallConn()
+	must(t, err, attacher.Attach(raw))
+}
+
+// start opens a driver and configures it, as a process does that comes after another: with a socket of its own, if the driver
+// takes packets out of it.
 func (e *Env) start(t *testing.T) {
 	t.Helper()
 	e.server.do(func() { e.dp = e.open(e.t) })
 	must(t, e.dp.Configure(context.Background(), e.Config))
+	if _, ok := e.dp.(datapath.Attacher); !ok {
+		return
+	}
+	before := e.socket
+	e.socket = e.listen(t)
+	e.attach(t)
+	must(t, before.Close())
 }
 
 // tunnel makes a tunnel of the next index of a pool. The outer address is the client's own.

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long a test waits for what must come.
-const patience = 5 * time.Second
+// patience is how long a test waits for what must come; the machine may be busy, or an emulated one.
+const patience = 30 * time.Second
 
 // space is a network namespace of its own.
 type space struct {

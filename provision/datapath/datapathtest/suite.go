@@ -24,6 +24,7 @@ func Run(t *testing.T, topology Topology, open Open) {
 	e.server.do(func() { e.dp = e.open(t) })
 	t.Run("model", func(t *testing.T) { RunModel(t, e.Config, e.dp) })
 	must(t, e.dp.Configure(t.Context(), e.Config))
+	e.attach(t)
 	t.Cleanup(func() { _ = e.dp.Close() })
 	for _, c := range []struct {
 		name string

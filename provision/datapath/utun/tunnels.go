@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package utun
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ddtb/provision/datapath"
+)
+
+const (
+	// batchSize is how many tunnels go in one message: it fits the library's buffer, and the answer to it the socket's.
+	batchSize = 128
+	// resumptions is how often a dump that the kernel broke off is resumed without any progress.
+	resumptions = 3
+)
+
+// Set implements datapath.Datapath.
+func (d *Driver) Set(_ context.Context, tunnels ...datapath.Tunnel) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.usable(); err != nil {
+		return err
+	}
+	var errs []error
+	var batch []datapath.Tunnel
+	in := map[uint32]bool{}
+	flush := func() {
+		errs = append(errs, d.setBatch(batch))
+		batch = batch[:0]
+		clear(in)
+	}
+	for _, t := range tunnels {
+		if err := d.config.Check(t); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if len(batch) == batchSize || in[t.ID] { // twice in one call: one after the other
+			flush()
+		}
+		batch, in[t.ID] = append(batch, t), true
+	}
+	flush()
+	return errors.Join(errs...)
+}
+
+// change is a tunnel on its way into force, and what becomes needless then.
+type change struct {
+	placed
+	client, before *device // in layout Interface: its device, and the one it had if it gets another
+	made           bool    // client is new
+	foreign, stale []netip.Prefix
+}
+
+// setBatch puts tunnels of different ids in force: first what packets for them need, then the tunnels, then what is left over
+// goes. What is wrong with one does not keep the others out.
+func (d *Driver) setBatch(tunnels []datapath.Tunnel) error {
+	var errs []error
+	var changes []change
+	for _, t := range tunnels {
+		c, err := d.prepare(t)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		changes = append(changes, c)
+	}
+	if len(changes) == 0 {
+		return errors.Join(errs...)
+	}
+	if d.send(changes) == nil {
+		for _, c := range changes {
+			errs = append(errs, d.settle(c))
+		}
+		return errors.Join(errs...)
+	}
+	// The module stops at the first that it refuses; one at a time tells which, and puts the rest in force.
+	for _, c := range changes {
+		if err := d.send([]change{c}); err != nil {
+			errs = append(errs, d.explain(c, err), d.revert(c))
+			continue
+		}
+		errs = append(errs, d.settle(c))
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Driver) send(changes []change) error {
+	tunnels := make([]placed, 0, len(changes))
+	for _, c := range changes {
+		tunnels = append(tunnels, c.placed)
+	}
+	return d.family.request(encodeSet(d.device.index, tunnels), nil)
+}
+
+func (d *Driver) explain(c change, err error) error {
+	if invalid(err) {
+		return fmt.Errorf("tunnel %d: %w: %w", c.ID, datapath.ErrInvalid, err)
+	}
+	return fmt.Errorf("tunnel %d: %w", c.ID, err)
+}
+
+// prepare makes the routes and the client device of a tunnel.
+func (d *Driver) prepare(t datapath.Tunnel) (change, error) {
+	c := change{placed: placed{Tunnel: t}, foreign: d.config.ForeignOf(t)}
+	for _, prefix := range c.foreign {
+		if holder, ok := d.foreign.Holder(prefix); ok && holder != t.ID {
+			return c, fmt.Errorf("tunnel %d: %s belongs to tunnel %d: %w", t.ID, prefix, holder, datapath.ErrInvalid)
+		}
+	}
+	had := d.ends[t.ID]
+	for _, prefix := range had {
+		if !slices.Contains(c.foreign, prefix) {
+			c.stale = append(c.stale, prefix)
+		}
+	}
+	for _, prefix := range c.foreign {
+		if slices.Contains(had, prefix) {
+			continue
+		}
+		if err := d.router().add(prefix, d.device.index); err != nil {
+			return c, fmt.Errorf("tunnel %d: %w", t.ID, err)
+		}
+		d.foreign.Add(prefix, t.ID)
+	}
+	if d.options.Layout == Interface {
+		if err := d.client(&c); err != nil {
+			return c, errors.Join(err, d.revert(c))
+		}
+	}
+	return c, nil
+}
+
+// settle does what is left to do for a tunnel that is in force.
+func (d *Driver) settle(c change) error {
+	delete(d.ends, c.ID)
+	if len(c.foreign) > 0 {
+		d.ends[c.ID] = c.foreign
+	}
+	var errs []error
+	for _, prefix := range c.stale {
+		d.foreign.Remove(prefix)
+		errs = append(errs, d.router().delete(prefix, d.device.index))
+	}
+	if c.client != nil {
+		errs = append(errs, d.dress(c.client, c.Tunnel))
+	}
+	if c.before != nil {
+		errs = append(errs, c.before.remove(d.host))
+	}
+	if event := d.log.Debug(); event.Enabled() {
+		event.Uint32("tunnel", c.ID).Str("encap", c.Encap.String()).Stringer("local", c.Local).Stringer("remote", c.Remote).
+			Stringer("endpoint", c.Endpoint).Stringer("prefix", c.Prefix).Msg("tunnel set")
+	}
+	return errors.Join(errs...)
+}
+
+// revert takes back what prepare did for a tunnel that the module refused: what was in force is as before.
+func (d *Driver) revert(c change) error {
+	var errs []error
+	for _, prefix := range c.foreign {
+		if holder, ok := d.foreign.Holder(prefix); ok && holder == c.ID && !slices.Contains(d.ends[c.ID], prefix) {
+			d.foreign.Remove(prefix)
+			errs = append(errs, d.router().delete(prefix, d.device.index))
+		}
+	}
+	if c.made {
+		d.clients.forget(c.ID)
+		errs = append(errs, c.client.remove(d.host))
+		if c.before != nil {
+			d.clients.note(c.ID, c.before)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// All implements datapath.Datapath. The tunnels come by ascending id. The reader may work with the Driver meanwhile.
+func (d *Driver) All(ctx context.Context) iter.Seq2[datapath.State, error] {
+	return func(yield func(datapath.State, error) bool) {
+		d.mu.Lock()
+		err := d.usable()
+		index := 0
+		if err == nil {
+			index = d.device.index
+		}
+		d.mu.Unlock()
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == nil {
+			err = d.read(ctx, index, func(s state) bool {
+				return yield(datapath.State{Tunnel: s.Tunnel, Counters: s.Counters, LastSeen: time.Now().Add(-s.idle).Round(0)}, nil)
+			})
+		}
+		if err != nil {
+			yield(datapath.State{}, err)
+		}
+	}
+}
+
+// read calls each with every tunnel in force until it gives false. A dump that breaks off is resumed where it did.
+func (d *Driver) read(ctx context.Context, index int, each func(state) bool) error {
+	next, stopped, left := uint64(0), false, resumptions
+	for {
+		err := d.family.dump(encodeDump(index, uint32(next)), func(attributes []byte) (bool, error) {
+			if err := ctx.Err(); err != nil {
+				return false, err
+			}
+			err := decodeTunnels(attributes, func(s state) error {
+				if stopped || uint64(s.ID) < next {
+					return nil
+				}
+				next, left = uint64(s.ID)+1, resumptions
+				stopped = !each(s)
+				return nil
+			})
+			return !stopped, err
+		})
+		again := errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EINTR)
+		if left--; !again || left < 0 || next > 1<<32-1 {
+			if err != nil && ctx.Err() == nil {
+				err = fmt.Errorf("read the tunnels: %w", err)
+			}
+			return err
+		}
+	}
+}
