@@ -44,6 +44,10 @@ type Datapath interface {
 type DropReporter interface {
 	// Drops returns one entry a Reason that ever occurred.
 	Drops(ctx context.Context) ([]Drop, error)
+}
+
+// TunnelDropReporter is what a Datapath has besides that tells it of each tunnel.
+type TunnelDropReporter interface {
 	// TunnelDrops yields, in no order, what was dropped of the packets of single tunnels: those that claimed to be from
 	// one or were for one. A tunnel's counts start at zero with each new session, and stay when it has ended; of what is
 	// counted this instant some may be missing. An error ends it.

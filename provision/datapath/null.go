@@ -29,9 +29,10 @@ type Null struct {
 }
 
 var (
-	_ Datapath     = (*Null)(nil)
-	_ DropReporter = (*Null)(nil)
-	_ Injector     = (*Null)(nil)
+	_ Datapath           = (*Null)(nil)
+	_ DropReporter       = (*Null)(nil)
+	_ TunnelDropReporter = (*Null)(nil)
+	_ Injector           = (*Null)(nil)
 )
 
 // errNotConfigured is what Set answers before the first Configure.
@@ -225,7 +226,7 @@ func (n *Null) Drops(context.Context) ([]Drop, error) {
 	return drops, nil
 }
 
-// TunnelDrops implements DropReporter.
+// TunnelDrops implements TunnelDropReporter.
 func (n *Null) TunnelDrops(ctx context.Context) iter.Seq2[TunnelDrop, error] {
 	return func(yield func(TunnelDrop, error) bool) {
 		for _, drop := range n.tallied() {

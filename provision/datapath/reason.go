@@ -20,11 +20,8 @@ const (
 	RateExceeded  Reason = "rate"           // above the tunnel's rate, in either direction
 )
 
-// The reasons that only utun has.
-const (
-	Policed    Reason = "policed"    // above the tunnel's rate, either way
-	Unattended Reason = "unattended" // a client's message that came while no daemon was there
-)
+// Unattended is a reason that only utun has: a client's message that came while no daemon was there.
+const Unattended Reason = "unattended"
 
 // Reasons are those that every driver has, in the order in which drivers number them.
 func Reasons() []Reason {

@@ -37,8 +37,9 @@ func rate(t *testing.T, e *Env) {
 		tunnel := e.tunnel(0, datapath.V6UDPV4)
 		tunnel.Rate = datapath.Rate{Rx: 1, Tx: 1} // what passes at first is not paid for before the test is over
 		e.set(t, tunnel)
+		before := e.exceeded(t)
 		e.round(tunnel)
-		e.settled(t, tunnel, 2*perRound(tunnel.Rate))
+		e.settled(t, tunnel, before, 2*perRound(tunnel.Rate))
 		request := ping(tunnel.Endpoint, tunnelServer, []byte("too much"))
 		e.refused(t, datapath.RateExceeded, func() { e.fromClient(tunnel, request) })
 		up, down := datagram(tunnel.Endpoint, coreHost, "lifted"), datagram(coreHost, tunnel.Endpoint, "lifted")
@@ -46,7 +47,9 @@ func rate(t *testing.T, e *Env) {
 			t.Errorf("dropped: %+v", drop)
 		}
 		e.refused(t, datapath.RateExceeded, func() { e.fromCore(down) })
-		e.refused(t, datapath.RateExceeded, func() { e.injector(t).Inject(tunnel.Encap, tunnel.Local, tunnel.Remote, up.bytes()) })
+		if injector, ok := e.dp.(datapath.Injector); ok {
+			e.refused(t, datapath.RateExceeded, func() { injector.Inject(tunnel.Encap, tunnel.Local, tunnel.Remote, up.bytes()) })
+		}
 		tunnel.Rate = datapath.Rate{}
 		must(t, e.dp.Set(t.Context(), tunnel))
 		e.fromClient(tunnel, up)
@@ -80,13 +83,20 @@ func (e *Env) round(tunnel datapath.Tunnel) {
 	}
 }
 
-// settled waits until all of so many packets, both ways, have passed or been dropped since the tunnel was set.
-func (e *Env) settled(t *testing.T, tunnel datapath.Tunnel, sent uint64) datapath.Counters {
+// exceeded is how many packets were dropped for their tunnel's rate.
+func (e *Env) exceeded(t *testing.T) uint64 {
+	t.Helper()
+	return e.drops(t)[datapath.RateExceeded].Packets
+}
+
+// settled waits until all of so many packets, both ways, have passed since the tunnel was set or been dropped beyond those that
+// were dropped before.
+func (e *Env) settled(t *testing.T, tunnel datapath.Tunnel, before, sent uint64) datapath.Counters {
 	t.Helper()
 	var c datapath.Counters
 	eventually(t, func() string {
 		c = e.state(t, tunnel.ID).Counters
-		if dropped := e.tallied(t, tunnel.ID, datapath.RateExceeded); c.RxPackets+c.TxPackets+dropped != sent {
+		if c.RxPackets+c.TxPackets+e.exceeded(t)-before != sent {
 			return "packets are missing"
 		}
 		return ""
@@ -97,20 +107,20 @@ func (e *Env) settled(t *testing.T, tunnel datapath.Tunnel, sent uint64) datapat
 func (e *Env) offer(t *testing.T, tunnel datapath.Tunnel) *offer {
 	t.Helper()
 	before := e.state(t, tunnel.ID).Counters
-	known := before.RxPackets + before.TxPackets + e.tallied(t, tunnel.ID, datapath.RateExceeded)
+	known, dropped := before.RxPackets+before.TxPackets, e.exceeded(t)
 	o := &offer{rate: tunnel.Rate, before: before}
 	start := time.Now()
 	for range rateRounds {
 		e.round(tunnel)
 		o.sent += perRound(tunnel.Rate)
-		e.settled(t, tunnel, known+2*o.sent)
+		e.settled(t, tunnel, dropped, known+2*o.sent)
 		end := time.Now()
 		<-time.After(ratePause)
 		o.earned = append(o.earned, time.Since(end))
 	}
 	e.round(tunnel)
 	o.sent += perRound(tunnel.Rate)
-	o.passed = e.settled(t, tunnel, known+2*o.sent)
+	o.passed = e.settled(t, tunnel, dropped, known+2*o.sent)
 	o.all = time.Since(start)
 	e.client.drain()
 	e.core.drain()

@@ -5,6 +5,7 @@ package utun
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 
@@ -69,6 +70,10 @@ func decodeTunnel(b []byte) (state, error) {
 			r.int(&s.MTU)
 		case tunnelIfindex:
 			r.int(&s.link)
+		case tunnelRxRate:
+			r.rate(&s.Rate.Rx)
+		case tunnelTxRate:
+			r.rate(&s.Rate.Tx)
 		case tunnelRxPackets:
 			r.u64(&s.RxPackets)
 		case tunnelRxBytes:
@@ -158,8 +163,6 @@ func reasonOf(number uint8) datapath.Reason {
 	switch {
 	case number >= 1 && int(number) <= len(reasons):
 		return reasons[number-1]
-	case number == dropPoliced:
-		return datapath.Policed
 	case number == dropUnattended:
 		return datapath.Unattended
 	}
@@ -209,6 +212,13 @@ func (r *reader) u64(to *uint64) {
 	if r.fixed(8) {
 		*to = binary.NativeEndian.Uint64(r.value)
 	}
+}
+
+// rate reads octets a second as bits.
+func (r *reader) rate(to *uint64) {
+	var octets uint64
+	r.u64(&octets)
+	*to = min(octets, math.MaxUint64/8) * 8
 }
 
 func (r *reader) milliseconds(to *time.Duration) {

@@ -88,7 +88,7 @@ func TestDecodeDrops(t *testing.T) {
 		  0600 0800 e2a60000
 		  1400 0900 20010db8000e00000000000000000007
 		1800 0f80
-		  0500 0200 0e000000                                # policed
+		  0500 0200 0e000000                                # rate
 		  0c00 0300 0100000000000000
 		0c00 0f80
 		  0500 0200 c8000000                                # something new`), now)
@@ -100,7 +100,7 @@ func TestDecodeDrops(t *testing.T) {
 			Reason: datapath.OuterSource, Packets: 5, Tunnel: 1007, Remote: netip.MustParseAddrPort("172.16.2.42:58022"),
 			Inner: netip.MustParseAddr("2001:db8:e::7"), Last: now.Add(-3 * time.Second),
 		},
-		{Reason: datapath.Policed, Packets: 1},
+		{Reason: datapath.RateExceeded, Packets: 1},
 	}
 	if diff := cmp.Diff(want, got, comparers); diff != "" {
 		t.Error(diff)

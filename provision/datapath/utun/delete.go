@@ -105,6 +105,7 @@ func (d *Driver) bury(id uint32) error {
 		errs = append(errs, d.router().delete(prefix, d.device.index))
 	}
 	delete(d.ends, id)
+	delete(d.odd, id)
 	if client := d.clients.byID[id]; client != nil {
 		d.clients.forget(id)
 		errs = append(errs, client.remove(d.host))

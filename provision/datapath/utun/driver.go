@@ -31,6 +31,7 @@ type Driver struct {
 	clients clients
 	foreign datapath.Foreign
 	ends    map[uint32][]netip.Prefix // of tunnels that have addresses outside the pools: those
+	odd     map[uint32]datapath.Rate  // of tunnels with rates that the module does not keep to the bit: those
 
 	deletions deletions
 }
@@ -60,7 +61,9 @@ func New(options Options) (*Driver, error) {
 	if err != nil {
 		return nil, errors.Join(err, h.close())
 	}
-	return &Driver{options: options, log: options.Logger, host: h, family: f, clients: newClients(), ends: map[uint32][]netip.Prefix{}}, nil
+	return &Driver{options: options, log: options.Logger, host: h, family: f, clients: newClients(), ends: map[uint32][]netip.Prefix{},
+		odd: map[uint32]datapath.Rate{},
+	}, nil
 }
 
 // Configure implements datapath.Datapath. The module changes over between two packets. After an error the Config that was in
@@ -135,6 +138,7 @@ func (d *Driver) recall() ([]state, error) {
 			}
 		}
 		if d.options.Layout == Interface || s.link != 0 {
+			s.Rate = d.asked(s)
 			tunnels = append(tunnels, s)
 		}
 		return true
@@ -157,8 +161,8 @@ func (d *Driver) Attach(socket syscall.RawConn) error {
 	return nil
 }
 
-// Drops implements datapath.DropReporter. Beside those of every datapath there are datapath.Policed and datapath.Unattended. The
-// counts are the device's, and go on through restarts.
+// Drops implements datapath.DropReporter. Beside the reasons of every datapath there is datapath.Unattended. The counts
+// are the device's, and go on through restarts.
 func (d *Driver) Drops(context.Context) ([]datapath.Drop, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

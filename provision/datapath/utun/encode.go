@@ -3,6 +3,8 @@
 package utun
 
 import (
+	"math"
+
 	"ddtb/provision/datapath"
 )
 
@@ -95,7 +97,20 @@ func encodeTunnel(m *message, t placed) {
 	if t.link != 0 {
 		m.u32(tunnelIfindex, uint32(t.link))
 	}
+	encodeRate(m, t.Rate.Rx, tunnelRxRate, tunnelRxBurst)
+	encodeRate(m, t.Rate.Tx, tunnelTxRate, tunnelTxBurst)
 }
+
+// encodeRate tells a rate, in bits a second, if there is one.
+func encodeRate(m *message, rate uint64, kind, burst uint16) {
+	if rate != 0 {
+		m.u64(kind, octetRate(rate))
+		m.u32(burst, uint32(min(datapath.Burst(rate), math.MaxUint32)))
+	}
+}
+
+// octetRate is what the module can do of a rate in bits a second, in octets.
+func octetRate(rate uint64) uint64 { return max(rate/8, rateMin) }
 
 // encodeDelete is TUNNEL_DEL.
 func encodeDelete(index int, ids []uint32) message {

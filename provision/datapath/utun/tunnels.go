@@ -142,8 +142,12 @@ func (d *Driver) prepare(t datapath.Tunnel) (change, error) {
 // settle does what is left to do for a tunnel that is in force.
 func (d *Driver) settle(c change) error {
 	delete(d.ends, c.ID)
+	delete(d.odd, c.ID)
 	if len(c.foreign) > 0 {
 		d.ends[c.ID] = c.foreign
+	}
+	if c.Rate != kept(c.Rate) {
+		d.odd[c.ID] = c.Rate
 	}
 	var errs []error
 	for _, prefix := range c.stale {
@@ -161,6 +165,25 @@ func (d *Driver) settle(c change) error {
 			Stringer("endpoint", c.Endpoint).Stringer("prefix", c.Prefix).Msg("tunnel set")
 	}
 	return errors.Join(errs...)
+}
+
+// kept is what the module tells of a rate that it was told.
+func kept(rate datapath.Rate) datapath.Rate {
+	if rate.Rx != 0 {
+		rate.Rx = octetRate(rate.Rx) * 8
+	}
+	if rate.Tx != 0 {
+		rate.Tx = octetRate(rate.Tx) * 8
+	}
+	return rate
+}
+
+// asked is the rate that a tunnel in force was set with.
+func (d *Driver) asked(s state) datapath.Rate {
+	if rate, ok := d.odd[s.ID]; ok && kept(rate) == s.Rate {
+		return rate
+	}
+	return s.Rate
 }
 
 // revert takes back what prepare did for a tunnel that the module refused: what was in force is as before.
@@ -197,6 +220,9 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[datapath.State, error] {
 		}
 		if err == nil {
 			err = d.read(ctx, index, func(s state) bool {
+				d.mu.Lock()
+				s.Rate = d.asked(s)
+				d.mu.Unlock()
 				return yield(datapath.State{Tunnel: s.Tunnel, Counters: s.Counters, LastSeen: time.Now().Add(-s.idle).Round(0)}, nil)
 			})
 		}

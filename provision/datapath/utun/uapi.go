@@ -95,11 +95,11 @@ const (
 	tunnelSeen
 )
 
-// enum utun_drop, beyond the last of datapath.Reasons.
-const (
-	dropPoliced uint8 = iota + 14
-	dropUnattended
-)
+// Of enum utun_drop, which begins with the datapath.Reasons: the one behind them.
+const dropUnattended uint8 = 15
+
+// The least rate in octets a second.
+const rateMin = 1000
 
 // enum utun_drop_attr
 const (

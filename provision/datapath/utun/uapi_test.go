@@ -81,7 +81,7 @@ func TestConstants(t *testing.T) {
 		"UTUN_TUNNEL_A_TX_PACKETS": int(tunnelTxPackets), "UTUN_TUNNEL_A_TX_BYTES": int(tunnelTxBytes),
 		"UTUN_TUNNEL_A_IDLE": int(tunnelIdle), "UTUN_TUNNEL_A_SEEN": int(tunnelSeen),
 
-		"UTUN_DROP_POLICED": int(dropPoliced), "UTUN_DROP_UNATTENDED": int(dropUnattended),
+		"UTUN_RATE_MIN": rateMin, "UTUN_DROP_UNATTENDED": int(dropUnattended),
 
 		"UTUN_DROP_A_PAD": int(dropPad), "UTUN_DROP_A_REASON": int(dropReason), "UTUN_DROP_A_PACKETS": int(dropPackets),
 		"UTUN_DROP_A_AGE": int(dropAge), "UTUN_DROP_A_ID": int(dropID), "UTUN_DROP_A_ENCAP": int(dropEncap),
@@ -114,11 +114,14 @@ func TestReasons(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if word == "POLICED" {
+			word = string(datapath.RateExceeded)
+		}
 		if got := reasonOf(uint8(number)); string(got) != strings.ToLower(word) {
 			t.Errorf("%s is %q", name, got)
 		}
 	}
-	if want := len(datapath.Reasons()) + 2; seen != want {
+	if want := len(datapath.Reasons()) + 1; seen != want {
 		t.Errorf("%d reasons in C, %d in Go", seen, want)
 	}
 	if got := reasonOf(0) + reasonOf(dropUnattended+1); got != "" {

@@ -55,9 +55,10 @@ type ends struct {
 }
 
 var (
-	_ datapath.Datapath     = (*Driver)(nil)
-	_ datapath.DropReporter = (*Driver)(nil)
-	_ datapath.Injector     = (*Driver)(nil)
+	_ datapath.Datapath           = (*Driver)(nil)
+	_ datapath.DropReporter       = (*Driver)(nil)
+	_ datapath.TunnelDropReporter = (*Driver)(nil)
+	_ datapath.Injector           = (*Driver)(nil)
 )
 
 var (

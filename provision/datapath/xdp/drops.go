@@ -89,7 +89,7 @@ func (d *Driver) lookUpDrops(n uint32, reason datapath.Reason) (entries []dropEn
 // tallyChunk is how many tunnels' tallies are read at a time.
 const tallyChunk = 4096
 
-// TunnelDrops implements datapath.DropReporter. The tunnels come in the order of their pools and indices. They are read a
+// TunnelDrops implements datapath.TunnelDropReporter. The tunnels come in the order of their pools and indices. They are read a
 // chunk at a time, so that the reader may work with the Driver meanwhile.
 func (d *Driver) TunnelDrops(ctx context.Context) iter.Seq2[datapath.TunnelDrop, error] {
 	return func(yield func(datapath.TunnelDrop, error) bool) {
