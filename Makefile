@@ -20,7 +20,8 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 
 # Commands the tests, the demo and the benchmarks run beside our own, with the Debian package of each.
 TOOLS := ip:iproute2 nft:nftables ping:iputils-ping ethtool:ethtool
-TESTTOOLS := $(TOOLS) freeradius:freeradius radclient:freeradius-utils slapd:slapd ldapadd:ldap-utils redis-server:redis-server redis-cli:redis-tools
+TESTTOOLS := $(TOOLS) freeradius:freeradius radclient:freeradius-utils slapd:slapd ldapadd:ldap-utils redis-server:redis-server redis-cli:redis-tools \
+	bird:bird2 /usr/lib/frr/zebra:frr
 BENCHTOOLS := $(TOOLS) iperf3:iperf3 redis-server:redis-server
 
 VMTOOLS := $(TOOLS) qemu-system-x86_64:qemu-system-x86 /bin/busybox:busybox-static cpio:cpio depmod:kmod xz:xz-utils gcc-12:gcc-12 tc:iproute2 flock:util-linux
@@ -46,7 +47,7 @@ test: need-go ## run all tests; those in network namespaces only as root
 
 .PHONY: test-root
 test-root: need-go need-root ## run only the tests in network namespaces
-	@.ci/need $(TOOLS)
+	@.ci/need $(TESTTOOLS)
 	$(GO) test -count=1 -timeout=20m -run='^TestRoot' $(TESTFLAGS) ./...
 
 .PHONY: test-vm
@@ -114,7 +115,7 @@ install: build ## install programs, units, manual, completions below DESTDIR/PRE
 	install -m 644 contrib/man/*.8 $(MAN)/man8
 	for unit in contrib/systemd/*.service; do \
 		sed 's#/usr/local/#$(PREFIX)/#g' $$unit >$(UNITS)/$${unit##*/} && chmod 644 $(UNITS)/$${unit##*/} || exit; done
-	install -m 644 CHANGELOG.md LICENSE contrib/*/*.toml contrib/grafana/* contrib/nftables/* contrib/prometheus/* contrib/sysctl/* $(EXAMPLES)
+	install -m 644 CHANGELOG.md LICENSE contrib/*/*.toml contrib/bird/* contrib/frr/* contrib/grafana/* contrib/iproute2/* contrib/nftables/* contrib/prometheus/* contrib/sysctl/* $(EXAMPLES)
 	for program in $(PROGRAMS); do \
 		bin/$$program completion bash >$(BASH)/$$program && \
 		bin/$$program completion zsh >$(ZSH)/_$$program && \

@@ -135,6 +135,9 @@ func (d *daemon) openBroker(ctx context.Context, c config.Config, registry *prom
 	if deps.Fleet, err = d.openFleet(c, here.redis, registry, version); err != nil {
 		return deps, err
 	}
+	if err = d.openRoutes(c); err != nil {
+		return deps, err
+	}
 	deps.Drops, _ = d.dp.(datapath.DropReporter)
 	if logins.accounts != nil {
 		deps.Users = control.LocalUsers(logins.accounts)

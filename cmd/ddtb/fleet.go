@@ -3,12 +3,29 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"ddtb/cmd/ddtb/config"
 	"ddtb/provision/fleet"
 	"ddtb/provision/redis"
+	"ddtb/provision/route"
 )
+
+// openRoutes makes the broker's sessions known to routing daemons, if that is wanted.
+func (d *daemon) openRoutes(c config.Config) error {
+	if !c.Datapath.LeaseRoutes {
+		return nil
+	}
+	table, err := route.Open(c.Datapath.Device)
+	if err != nil {
+		return fmt.Errorf("datapath.lease_routes: %w", err)
+	}
+	d.closers = append(d.closers, table.Close)
+	d.back = append(d.back, serves("lease routes", route.New(d.broker, table, 0, d.log).Run))
+	return nil
+}
 
 // openFleet makes the broker known to the other tunnel servers, if there is a Redis to know them by, and lets the backend
 // send clients there.

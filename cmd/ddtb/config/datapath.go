@@ -20,6 +20,8 @@ type Datapath struct {
 	Device  string   `toml:"device"`
 	MTU     int      `toml:"mtu"`
 	PinPath string   `toml:"pin_path"`
+
+	LeaseRoutes bool `toml:"lease_routes"`
 }
 
 func defaultDatapath() Datapath {
@@ -55,6 +57,9 @@ func (c *Datapath) validate(doc *document) {
 	}
 	if c.MTU < minMTU || c.MTU > maxMTU {
 		doc.reject("datapath.mtu", "%d: expected %d to %d octets", c.MTU, minMTU, maxMTU)
+	}
+	if c.LeaseRoutes && c.Driver == "null" {
+		doc.reject("datapath.lease_routes", "true, but with driver \"null\" there is no device to route to")
 	}
 	if !filepath.IsAbs(c.PinPath) {
 		doc.reject("datapath.pin_path", "%q: expected an absolute path in a bpf file system, such as \"/sys/fs/bpf/ddtb\"", c.PinPath)

@@ -84,6 +84,7 @@ func readRoutes(h *host, family int) (gate netlink.Route, others []netip.Prefix,
 	err = h.nl.RouteListFilteredIter(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE, func(r netlink.Route) bool {
 		switch {
 		case r.Table != unix.RT_TABLE_MAIN && r.Table != unix.RT_TABLE_LOCAL:
+		case r.Protocol == RouteProtocol: // programs know the tunnels' addresses
 		case toPrefix(r.Dst, family).Bits() == 0:
 			defaults = append(defaults, r)
 		default:
@@ -103,7 +104,7 @@ func readRoutes(h *host, family int) (gate netlink.Route, others []netip.Prefix,
 	for _, r := range rest {
 		prefix := toPrefix(r.Dst, family)
 		same := r.Type == unix.RTN_UNICAST && r.LinkIndex == gate.LinkIndex && r.Gw.Equal(gate.Gw) && r.MTU == 0
-		if !same && matters(r, prefix) {
+		if !same && matters(prefix) {
 			others = append(others, prefix)
 		}
 	}
@@ -126,11 +127,10 @@ func best(defaults []netlink.Route) (netlink.Route, error) {
 	return defaults[0], nil
 }
 
-// matters tells whether a packet in a tunnel, or around one, may go to a route's destination. Our own routes do not count:
-// programs know the tunnels' addresses.
-func matters(r netlink.Route, prefix netip.Prefix) bool {
+// matters tells whether a packet in a tunnel, or around one, may go to a route's destination.
+func matters(prefix netip.Prefix) bool {
 	a := prefix.Addr()
-	return r.Protocol != RouteProtocol && !a.IsMulticast() && !a.IsLinkLocalUnicast() && !a.IsLoopback()
+	return !a.IsMulticast() && !a.IsLinkLocalUnicast() && !a.IsLoopback()
 }
 
 // except makes prefixes exceptions, the fewest that cover them all. Of an IPv6 prefix only the upper half is compared: what

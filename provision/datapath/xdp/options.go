@@ -7,11 +7,13 @@ import (
 	"slices"
 
 	"github.com/rs/zerolog"
+
+	"ddtb/provision/datapath"
 )
 
 // RouteProtocol is the protocol number of the routes the driver adds, for `ip route show proto 153` and for routing
 // daemons. /etc/iproute2/rt_protos.d can give it the name ddtb.
-const RouteProtocol = 153
+const RouteProtocol = datapath.RouteProtocol
 
 // Mode is how the programs are attached to the interfaces.
 type Mode string

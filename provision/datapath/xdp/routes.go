@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/rs/zerolog"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"ddtb/provision/datapath"
 )
 
 // guardMetric is that of the routes that stand behind those to the device: if it is taken down, packets for the tunnels
@@ -96,14 +99,14 @@ func (d *device) setRoutes(h *host, wanted []netip.Prefix, log zerolog.Logger) e
 	return errors.Join(errs...)
 }
 
-// ourRoutes are all IPv6 routes of RouteProtocol in the main table.
+// ourRoutes are all IPv6 routes of RouteProtocol in the main table, but for those to single subscribers.
 func ourRoutes(h *host) ([]netlink.Route, error) {
 	routes, err := h.nl.RouteListFiltered(netlink.FAMILY_V6,
 		&netlink.Route{Protocol: RouteProtocol, Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
-	return routes, nil
+	return slices.DeleteFunc(routes, func(r netlink.Route) bool { return r.Priority == datapath.LeaseMetric }), nil
 }
 
 func addRoute(h *host, route *netlink.Route) error {
