@@ -207,6 +207,12 @@ func TestDrops(t *testing.T) {
 	out := d.must(t, "drop", "list")
 	wantParts(t, out, "outer_source  1        0s    1       203.0.113.66:53  "+s.Endpoint.String())
 	wantParts(t, d.must(t, "drop", "list", "--json"), `"reason":"outer_source","packets":1`)
+	wantParts(t, d.must(t, "drop", "list", "--tunnels"), "TUNNEL  REASON        PACKETS  USER   ", "1       outer_source  1        alice  "+s.Endpoint.String())
+	wantParts(t, d.must(t, "drop", "list", "--user", "alice", "--json"), `"tunnel":1,"reason":"outer_source","packets":1,"session":"`+s.ID)
+	if out := d.must(t, "drop", "list", "--tunnel", "2", "--json"); out != "" {
+		t.Errorf("another tunnel's drops are %q", out)
+	}
+	d.wantFails(t, exitFailed, `"weather"`, "drop", "list", "--reason", "weather")
 }
 
 // TestDown: what is said when no daemon answers, and when only the right to ask is missing.

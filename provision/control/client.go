@@ -216,6 +216,22 @@ func (c *Client) Drops(ctx context.Context) (out []Drop, err error) {
 	return out, c.get(ctx, "/v1/drops", &out)
 }
 
+// TunnelDropFilter chooses drops by tunnel; zero fields match all.
+type TunnelDropFilter struct {
+	Tunnel uint32
+	User   string // who has a session by the tunnel
+	Reason string // "outer_source", ...
+}
+
+// TunnelDrops yields what was dropped of single tunnels.
+func (c *Client) TunnelDrops(ctx context.Context, f TunnelDropFilter) iter.Seq2[TunnelDrop, error] {
+	q := url.Values{}
+	set(q, "tunnel", strconv.FormatUint(uint64(f.Tunnel), 10), f.Tunnel != 0)
+	set(q, "user", f.User, f.User != "")
+	set(q, "reason", f.Reason, f.Reason != "")
+	return stream[TunnelDrop](ctx, c, "/v1/drops/tunnels", q)
+}
+
 // Nodes asks for all tunnel servers that the daemon knows of.
 func (c *Client) Nodes(ctx context.Context) (out []Node, err error) {
 	return out, c.get(ctx, "/v1/nodes", &out)

@@ -165,6 +165,37 @@ func TestDrops(t *testing.T) {
 		drops[0].Inner != alice.Endpoint || drops[0].Remote.Addr() != netip.MustParseAddr("203.0.113.9") {
 		t.Errorf("drops are %+v", drops)
 	}
+	w.login("bob", 2)
+	want := TunnelDrop{
+		Tunnel: alice.TunnelID, Reason: "outer_source", Packets: 1, Session: alice.ID, User: "alice", Endpoint: alice.Endpoint,
+	}
+	for _, test := range []struct {
+		filter TunnelDropFilter
+		want   []TunnelDrop
+	}{
+		{TunnelDropFilter{}, []TunnelDrop{want}},
+		{TunnelDropFilter{Tunnel: alice.TunnelID, User: "alice", Reason: "outer_source"}, []TunnelDrop{want}},
+		{TunnelDropFilter{Tunnel: alice.TunnelID + 1}, nil},
+		{TunnelDropFilter{User: "bob"}, nil},
+		{TunnelDropFilter{User: "nobody"}, nil},
+		{TunnelDropFilter{Reason: "rate"}, nil},
+	} {
+		var got []TunnelDrop
+		for d, err := range w.TunnelDrops(t.Context(), test.filter) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, d)
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%+v: drops are %+v, want %+v", test.filter, got, test.want)
+		}
+	}
+	for _, err := range w.TunnelDrops(t.Context(), TunnelDropFilter{Reason: "weather"}) {
+		if err == nil {
+			t.Error("there is such a reason")
+		}
+	}
 }
 
 func TestEventOfLoss(t *testing.T) {

@@ -25,6 +25,7 @@
 //	PATCH  /v1/users/{name}                            UserChange
 //	DELETE /v1/users/{name}
 //	GET    /v1/drops                                   []Drop
+//	GET    /v1/drops/tunnels?tunnel&user&reason        stream of TunnelDrop
 //	GET    /v1/nodes                                   []Node, the tunnel servers
 //	PUT    /v1/nodes/{name}/drain                      no more sessions there; those that are, are ended
 //	DELETE /v1/nodes/{name}/drain                      it serves again

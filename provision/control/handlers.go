@@ -224,29 +224,6 @@ func (s *Server) kickUser(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) drops(w http.ResponseWriter, r *http.Request) error {
-	out := []Drop{}
-	if s.Drops == nil {
-		writeJSON(w, http.StatusOK, out)
-		return nil
-	}
-	drops, err := s.Drops.Drops(r.Context())
-	if err != nil {
-		return err
-	}
-	for _, d := range drops {
-		drop := Drop{
-			Reason: string(d.Reason), Packets: d.Packets, Tunnel: d.Tunnel, Remote: d.Remote, Inner: d.Inner, Last: d.Last.UTC(),
-		}
-		if session, ok := s.Broker.Tunnel(d.Tunnel); ok {
-			drop.Session = session.ID
-		}
-		out = append(out, drop)
-	}
-	writeJSON(w, http.StatusOK, out)
-	return nil
-}
-
 // events streams what happens to sessions, each at once.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	watcher, err := s.Broker.Watch()

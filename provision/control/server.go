@@ -128,6 +128,7 @@ func (s *Server) routes() http.Handler {
 		"GET /v1/pools/{name}":          s.pool,
 		"GET /v1/leases":                s.leases,
 		"GET /v1/drops":                 s.drops,
+		"GET /v1/drops/tunnels":         s.tunnelDrops,
 		"GET /v1/nodes":                 s.nodes,
 		"PUT /v1/nodes/{name}/drain":    s.drain,
 		"DELETE /v1/nodes/{name}/drain": s.undrain,

@@ -220,5 +220,15 @@ type Drop struct {
 	Last    time.Time      `json:"last,omitzero"`
 }
 
+// TunnelDrop counts packets of one tunnel that were dropped for one reason since its last session began.
+type TunnelDrop struct {
+	Tunnel   uint32     `json:"tunnel"`
+	Reason   string     `json:"reason"`
+	Packets  uint64     `json:"packets"`
+	Session  string     `json:"session,omitempty"` // empty if it has ended
+	User     string     `json:"user,omitempty"`
+	Endpoint netip.Addr `json:"endpoint,omitzero"`
+}
+
 // Config is the daemon's configuration as it gives it, secrets masked.
 type Config = json.RawMessage
