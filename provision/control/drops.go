@@ -64,6 +64,10 @@ func (s *Server) tunnelDrops(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	reporter, ok := s.Drops.(datapath.TunnelDropReporter)
+	if !ok {
+		return &Error{http.StatusNotImplemented, "the datapath does not tell its drops by tunnel", "the list by reason is there"}
+	}
 	var his map[uint32]bool // the tunnels of the user
 	if filter.user != "" {
 		his = map[uint32]bool{}
@@ -72,10 +76,7 @@ func (s *Server) tunnelDrops(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	return writeLines(w, func(yield func(TunnelDrop, error) bool) {
-		if s.Drops == nil || his != nil && len(his) == 0 {
-			return
-		}
-		for d, err := range s.Drops.TunnelDrops(r.Context()) {
+		for d, err := range reporter.TunnelDrops(r.Context()) {
 			if err != nil {
 				yield(TunnelDrop{}, err)
 				return
