@@ -39,12 +39,16 @@ type said struct {
 }
 
 func newAnswered(limit int, now time.Time) *answered {
-	a := &answered{limit: max(limit/generations, 1), turned: now}
+	a := &answered{turned: now}
+	a.bound(limit)
 	for i := range a.young {
 		a.young[i] = map[endpoints]memory{}
 	}
 	return a
 }
+
+// bound sets how many are remembered.
+func (a *answered) bound(limit int) { a.limit = max(limit/generations, 1) }
 
 // put remembers a dialogue, in place of what is remembered of its endpoints.
 func (a *answered) put(key endpoints, m memory, now time.Time) {

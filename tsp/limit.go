@@ -29,13 +29,13 @@ const ways = 4
 // limiter is a token bucket for every source, in a table that never grows. A source that has no place takes that of the one
 // with the most tokens among a few: who is in debt is not forgotten.
 type limiter struct {
-	rate  float32 // tokens a second
-	burst float32
 	seed  maphash.Seed
 	start time.Time
 
-	mu   sync.Mutex
-	sets [][ways]bucket
+	mu    sync.Mutex
+	rate  float32 // tokens a second, Unlimited
+	burst float32
+	sets  [][ways]bucket
 }
 
 type bucket struct {
@@ -45,24 +45,28 @@ type bucket struct {
 	used   bool
 }
 
-// newLimiter makes one for at least sources sources; nil if the rate is not limited.
+// newLimiter makes one for at least sources sources.
 func newLimiter(rate float64, burst, sources int, start time.Time) *limiter {
-	if rate == Unlimited {
-		return nil
-	}
 	sets := 1 << bits.Len(uint((sources-1)/ways))
 	return &limiter{rate: float32(rate), burst: float32(burst), seed: maphash.MakeSeed(), start: start, sets: make([][ways]bucket, sets)}
 }
 
+// bound changes rate and burst. What a source has left stays, up to the burst.
+func (l *limiter) bound(rate float64, burst int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rate, l.burst = float32(rate), float32(burst)
+}
+
 // allow takes one token of a source; false if it has none left.
 func (l *limiter) allow(src source, now time.Time) bool {
-	if l == nil {
-		return true
-	}
 	at := uint32(now.Sub(l.start).Milliseconds())
 	set := &l.sets[maphash.Comparable(l.seed, src)&uint64(len(l.sets)-1)]
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.rate == Unlimited {
+		return true
+	}
 	richest := &set[0]
 	for i := range set {
 		b := &set[i]

@@ -40,71 +40,11 @@ type ServerConfig struct {
 	Rand    io.Reader             // nil: crypto/rand.Reader
 }
 
-// Limits bounds what strangers can make a Server do. A field that is 0 takes the default named with it.
-type Limits struct {
-	Dialogues   int           // UDP dialogues in memory at a time: 65536
-	Connections int           // TCP connections at a time: 4096
-	PerSource   int           // of either, from one source (an IPv4 address, an IPv6 /64): 256
-	Rate        float64       // messages a second from one source: 200; Unlimited turns it off
-	Burst       int           // messages at once from one source: 1000
-	Sources     int           // sources the rate limit remembers: 65536
-	Workers     int           // UDP requests in the Backend at a time: 128
-	Queue       int           // UDP requests waiting for a worker; those beyond it hear 530 or wait for the retransmission: 4096
-	AuthTimeout time.Duration // from the first message to a complete credential: 30 s
-	Timeout     time.Duration // from there to accept: 90 s
-	Drain       time.Duration // how long Run lets dialogues in progress finish when it is told to stop: 2 s
-}
-
-// Unlimited is Limits.Rate without a limit.
-const Unlimited = -1
-
-// withDefaults fills in what is 0.
-func (l Limits) withDefaults() Limits {
-	fill(&l.Dialogues, 65536)
-	fill(&l.Connections, 4096)
-	fill(&l.PerSource, 256)
-	fill(&l.Rate, 200)
-	fill(&l.Burst, 1000)
-	fill(&l.Sources, 65536)
-	fill(&l.Workers, 128)
-	fill(&l.Queue, 4096)
-	fill(&l.AuthTimeout, 30*time.Second)
-	fill(&l.Timeout, 90*time.Second)
-	fill(&l.Drain, 2*time.Second)
-	return l
-}
-
-func fill[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
-}
-
-// Validate says which limit makes no sense.
-func (l Limits) Validate() error {
-	for name, value := range map[string]int{"Dialogues": l.Dialogues, "Connections": l.Connections, "PerSource": l.PerSource,
-		"Burst": l.Burst, "Sources": l.Sources, "Workers": l.Workers, "Queue": l.Queue} {
-		if value < 0 || value > 1<<24 {
-			return fmt.Errorf("limit %s is %d, want 0 (the default) to %d", name, value, 1<<24)
-		}
-	}
-	for name, value := range map[string]time.Duration{"AuthTimeout": l.AuthTimeout, "Timeout": l.Timeout, "Drain": l.Drain} {
-		if value < 0 || value > time.Hour {
-			return fmt.Errorf("limit %s is %v, want 0 (the default) to 1 h", name, value)
-		}
-	}
-	if l.Rate != Unlimited && !(l.Rate >= 0 && l.Rate <= 1e9) {
-		return fmt.Errorf("limit Rate is %v messages a second, want 0 (the default) to 1e9, or %d for no limit", l.Rate, Unlimited)
-	}
-	return nil
-}
-
 // Server answers TSP clients on a set of sockets.
 type Server struct {
 	backend   Backend
 	innerHook func(local, remote netip.AddrPort, packet []byte)
-	limits    Limits
+	limits    atomic.Pointer[Limits] // with defaults
 	log       zerolog.Logger
 	metrics   *metrics
 	now       func() time.Time
@@ -127,7 +67,7 @@ func NewServer(config ServerConfig) (*Server, error) {
 	if err := config.Limits.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{backend: config.Backend, innerHook: config.Inner, limits: config.Limits.withDefaults(), log: config.Log,
+	s := &Server{backend: config.Backend, innerHook: config.Inner, log: config.Log,
 		metrics: newMetrics(), now: config.Now, rand: config.Rand, ready: make(chan struct{})}
 	if s.now == nil {
 		s.now = time.Now
@@ -135,7 +75,9 @@ func NewServer(config ServerConfig) (*Server, error) {
 	if s.rand == nil {
 		s.rand = rand.Reader
 	}
-	s.limiter = newLimiter(s.limits.Rate, s.limits.Burst, s.limits.Sources, s.now())
+	limits := config.Limits.withDefaults()
+	s.limits.Store(&limits)
+	s.limiter = newLimiter(limits.Rate, limits.Burst, limits.Sources, s.now())
 	s.udp, s.tcp = newUDPServer(s), newTCPServer(s, config.TCP)
 	for _, conn := range config.UDP {
 		socket, err := newUDPSocket(s, conn)
@@ -178,7 +120,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.calls = calls
 
 	var workers sync.WaitGroup
-	for range s.limits.Workers {
+	for range s.limits.Load().Workers {
 		workers.Go(s.udp.worker)
 	}
 	var senders sync.WaitGroup
@@ -232,7 +174,7 @@ func (s *Server) tend(ctx context.Context) {
 	s.draining.Store(true)
 	s.log.Info().Int("udp", s.udp.busy()).Int("tcp", s.tcp.table.busy()).Msg("tsp server lets dialogues finish")
 	tick.Reset(hurry)
-	end := time.NewTimer(s.limits.Drain)
+	end := time.NewTimer(s.limits.Load().Drain)
 	defer end.Stop()
 	for s.udp.busy()+s.tcp.table.busy() > 0 {
 		select {

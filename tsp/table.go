@@ -21,8 +21,8 @@ const (
 type entry struct {
 	source     source
 	standing   standing
-	gone       bool // no longer in the table
-	expires    time.Time
+	gone       bool      // no longer in the table
+	since      time.Time // of this standing
 	owner      evictee
 	prev, next *entry
 }
@@ -32,7 +32,7 @@ type evictee interface{ evicted() }
 
 // table bounds how many dialogues there are, in all and from one source. When it is full, the oldest that is over makes room, else the
 // oldest stranger, never one that is known: so strangers cannot drive out those who log in. Entries of one standing live equally
-// long, which keeps each list ordered by expiry.
+// long, so each list is in the order in which they expire.
 type table struct {
 	mu        sync.Mutex // guards all below, the entries in it, and what else its user puts under it
 	limit     int
@@ -49,6 +49,13 @@ func newTable(limit, perSource int, lifetimes [standings]time.Duration) *table {
 		t.lists[i].prev, t.lists[i].next = &t.lists[i], &t.lists[i]
 	}
 	return t
+}
+
+// bound changes the limits. Those who are there stay.
+func (t *table) bound(limit, perSource int, lifetimes [standings]time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.limit, t.perSource, t.lifetimes = limit, perSource, lifetimes
 }
 
 // verdict is what add decided.
@@ -117,7 +124,7 @@ func (t *table) evict(e *entry) {
 // expired gives the oldest entry whose time is up, nil if there is none.
 func (t *table) expired(now time.Time) *entry {
 	for i := range t.lists {
-		if e := t.lists[i].next; e != &t.lists[i] && !now.Before(e.expires) {
+		if e := t.lists[i].next; e != &t.lists[i] && now.Sub(e.since) >= t.lifetimes[i] {
 			return e
 		}
 	}
@@ -140,7 +147,7 @@ func (t *table) count(s standing) int {
 
 func (t *table) link(e *entry, now time.Time) {
 	root := &t.lists[e.standing]
-	e.expires = now.Add(t.lifetimes[e.standing])
+	e.since = now
 	e.prev, e.next = root.prev, root
 	e.prev.next, e.next.prev = e, e
 	t.counts[e.standing]++

@@ -24,9 +24,8 @@ type tcpServer struct {
 }
 
 func newTCPServer(s *Server, listeners []net.Listener) *tcpServer {
-	l := s.limits
-	return &tcpServer{Server: s, listeners: listeners, open: map[*tcpConn]struct{}{}, table: newTable(l.Connections, l.PerSource,
-		[standings]time.Duration{over: l.Timeout, stranger: l.AuthTimeout, known: l.Timeout})}
+	l := s.limits.Load()
+	return &tcpServer{Server: s, listeners: listeners, open: map[*tcpConn]struct{}{}, table: newTable(l.Connections, l.PerSource, lifetimes(*l))}
 }
 
 // serve accepts connections until the listener is closed.
@@ -125,7 +124,7 @@ func (c *tcpConn) serve(ctx context.Context) {
 		c.end(ending)
 		cancel()
 	}()
-	_ = c.conn.SetDeadline(time.Now().Add(c.server.limits.AuthTimeout)) // the kernel's clock, whatever ours is
+	_ = c.conn.SetDeadline(time.Now().Add(c.server.limits.Load().AuthTimeout)) // the kernel's clock, whatever ours is
 	if c.hello() {
 		c.talk(ctx)
 	}
@@ -174,7 +173,8 @@ func (c *tcpConn) hello() bool {
 
 // talk runs the login and the command phase.
 func (c *tcpConn) talk(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, c.server.limits.AuthTimeout+c.server.limits.Timeout)
+	limits := c.server.limits.Load()
+	ctx, cancel := context.WithTimeout(ctx, limits.AuthTimeout+limits.Timeout)
 	defer cancel()
 	for c.phase != phaseOver {
 		var message []byte
@@ -209,7 +209,7 @@ func (c *tcpConn) become(to standing) {
 	defer c.tcp.table.mu.Unlock()
 	if c.standing != to {
 		c.tcp.table.move(&c.entry, to, c.server.now())
-		_ = c.conn.SetDeadline(time.Now().Add(c.server.limits.Timeout))
+		_ = c.conn.SetDeadline(time.Now().Add(c.server.limits.Load().Timeout))
 	}
 }
 

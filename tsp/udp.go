@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
-	"time"
 
 	"ddtb/tsp/mmsg"
 )
@@ -41,9 +40,9 @@ type job struct {
 }
 
 func newUDPServer(s *Server) *udpServer {
-	l := s.limits
+	l := s.limits.Load()
 	u := &udpServer{Server: s, dialogues: map[endpoints]*udpDialogue{}, answered: newAnswered(l.Dialogues, s.now()), statuses: map[string]*said{},
-		jobs: make(chan job, l.Queue), table: newTable(l.Dialogues, l.PerSource, [standings]time.Duration{stranger: l.AuthTimeout, known: l.Timeout})}
+		jobs: make(chan job, l.Queue), table: newTable(l.Dialogues, l.PerSource, lifetimes(*l))}
 	for code := range s.metrics.replies {
 		line := appendStatus(nil, code, code.String())
 		for _, answer := range [][]byte{line, appendFrame(nil, line)} {
@@ -51,6 +50,14 @@ func newUDPServer(s *Server) *udpServer {
 		}
 	}
 	return u
+}
+
+// bound puts other limits in force.
+func (s *udpServer) bound(l Limits) {
+	s.table.bound(l.Dialogues, l.PerSource, lifetimes(l))
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	s.answered.bound(l.Dialogues)
 }
 
 // Datagrams are read, and written, so many at a time. What is read may be a whole IPv6 packet that the kernel put together.

@@ -266,7 +266,7 @@ func (s *udpServer) stop() {
 
 // answer lets the dialogue take a message and sends what it says.
 func (s *udpServer) answer(d *udpDialogue, message []byte) {
-	ctx, cancel := context.WithTimeout(s.calls, s.limits.Timeout)
+	ctx, cancel := context.WithTimeout(s.calls, s.limits.Load().Timeout)
 	parts := split(d.step(ctx, message))
 	if d.phase == phaseOver {
 		d.end(ctx)

@@ -40,8 +40,9 @@ type daemon struct {
 	reloads *reloads
 	broker  *provision.Broker
 	backend *backend
-	front   []task // what clients speak to
-	back    []task // what must live longer than front
+	bound   func(config.Config) error // puts the limits for strangers in force
+	front   []task                    // what clients speak to
+	back    []task                    // what must live longer than front
 	closers []func() error
 }
 

@@ -205,7 +205,7 @@ func TestDaemonReload(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = setLevel("info") })
 
-	s.lines["tsp"] = "mechanisms = [\"PLAIN\"]\nqueue = 17"
+	s.lines["tsp"] = "mechanisms = [\"PLAIN\"]\nqueue = 17\nrate = 1\nburst = 3"
 	s.lines["session"] = "lifetime = \"2h\""
 	s.write(t)
 	if err := r.reload(); err != nil {
@@ -220,6 +220,12 @@ func TestDaemonReload(t *testing.T) {
 	if !strings.Contains(r.logs.String(), `"keys":["tsp.queue"]`) {
 		t.Errorf("the log does not name tsp.queue as one for a restart:\n%s", r.logs)
 	}
+
+	s.flood(t, 20) // more than the new burst, far less than the old one
+	await(t, "a message too many", func() bool {
+		_, text := get(t, "http://"+s.metrics+"/metrics")
+		return !strings.Contains(text, `ddtb_tsp_dropped_total{reason="rate"} 0`)
+	})
 
 	s.lines["session"] = "lifetime = \"1s\""
 	s.write(t)

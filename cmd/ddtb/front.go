@@ -41,6 +41,7 @@ func (d *daemon) openFront(ctx context.Context, c config.Config, registry *prome
 		return nil, err
 	}
 	d.front = []task{server}
+	d.bound = func(c config.Config) error { return server.Reload(c.TSP.Limits(c.Server.DrainTime.Duration)) }
 	if direct != nil {
 		d.front = append(d.front, protocol41(c.Server.TunnelEnds(), direct)...)
 	}

@@ -21,10 +21,16 @@ func (d *daemon) reload() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	merged, changed, kept := config.Reload(d.config, next)
+	if err := merged.TSP.Limits(merged.Server.DrainTime.Duration).Validate(); err != nil {
+		return fmt.Errorf("tsp: %w", err)
+	}
 	if err := d.broker.Reload(merged.Settings()); err != nil {
 		return err
 	}
 	if err := setLevel(merged.Log.Level); err != nil {
+		return err
+	}
+	if err := d.bound(merged); err != nil {
 		return err
 	}
 	d.backend.follow(policyOf(merged))

@@ -232,6 +232,21 @@ func (s *site) offers(t *testing.T) []sasl.Mechanism {
 	return conn.Capability().Mechanisms
 }
 
+// flood sends so many datagrams at once.
+func (s *site) flood(t *testing.T, n int) {
+	t.Helper()
+	conn, err := net.Dial("udp4", s.server())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for range n {
+		if _, err := conn.Write([]byte("\xf0\x00\x00\xf0\x00\x00\x00\x01ECHO REQUEST")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func get(t *testing.T, url string) (code int, body string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)

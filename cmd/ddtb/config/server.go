@@ -17,7 +17,7 @@ type Server struct {
 	Resolvers   []netip.Addr `toml:"resolvers" reload:""`
 	State       string       `toml:"state"`
 	KeepTunnels bool         `toml:"keep_tunnels" reload:""`
-	DrainTime   Duration     `toml:"drain_time"`
+	DrainTime   Duration     `toml:"drain_time" reload:""`
 }
 
 func defaultServer() Server {

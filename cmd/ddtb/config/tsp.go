@@ -19,15 +19,15 @@ type TSP struct {
 	Mechanisms     []string `toml:"mechanisms" one:"DIGEST-MD5 CRAM-MD5 PLAIN" reload:""`
 	Tunnels        []string `toml:"tunnels" one:"v6udpv4 v6v4" reload:""`
 	Redirect       []string `toml:"redirect" reload:""`
-	MaxDialogues   int      `toml:"max_dialogues"`
-	MaxConnections int      `toml:"max_connections"`
-	MaxPerSource   int      `toml:"max_per_source"`
-	Rate           int      `toml:"rate"`
-	Burst          int      `toml:"burst"`
+	MaxDialogues   int      `toml:"max_dialogues" reload:""`
+	MaxConnections int      `toml:"max_connections" reload:""`
+	MaxPerSource   int      `toml:"max_per_source" reload:""`
+	Rate           int      `toml:"rate" reload:""`
+	Burst          int      `toml:"burst" reload:""`
 	Workers        int      `toml:"workers"`
 	Queue          int      `toml:"queue"`
-	AuthTimeout    Duration `toml:"auth_timeout"`
-	Timeout        Duration `toml:"timeout"`
+	AuthTimeout    Duration `toml:"auth_timeout" reload:""`
+	Timeout        Duration `toml:"timeout" reload:""`
 }
 
 func defaultTSP() TSP {
