@@ -90,7 +90,7 @@ func (b *Broker) extend(ctx context.Context, s *settings, entries []*entry, hold
 	end := uint32(b.clock().Add(s.LeaseTTL).Unix())
 	lost, err := b.store.Extend(ctx, s.LeaseTTL, holders...)
 	if err != nil {
-		return nil, fmt.Errorf("extend %d leases: %w", len(holders), err)
+		err = fmt.Errorf("extend %d leases: %w", len(holders), err)
 	}
 	gone := make(map[string]bool, len(lost))
 	for _, h := range lost {
@@ -102,11 +102,11 @@ func (b *Broker) extend(ctx context.Context, s *settings, entries []*entry, hold
 	for i, e := range entries {
 		if gone[holders[i].Session] {
 			over = append(over, e)
-		} else {
+		} else if err == nil {
 			e.leaseEnd = end
 		}
 	}
-	return over, nil
+	return over, err
 }
 
 // endLost ends sessions that lost their lease to a login at another server.

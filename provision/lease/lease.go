@@ -58,7 +58,8 @@ type Store interface {
 	Acquire(ctx context.Context, req Request) (Lease, error)
 	// Extend moves the end of leases still held by the given sessions to ttl from now, and puts Holder.Data in place of the
 	// kept data where it is not nil. lost are those that are not held any more. A lease whose end has passed is still held
-	// as long as nobody else got its index: a broker that was away finds its sessions again.
+	// as long as nobody else got its index: a broker that was away finds its sessions again. With an error, lost are those
+	// known to be lost all the same.
 	Extend(ctx context.Context, ttl time.Duration, holders ...Holder) (lost []Holder, err error)
 	// Release ends leases held by the given sessions: they become Idle or Reserved. One that is not held is no error.
 	Release(ctx context.Context, holders ...Holder) error

@@ -26,13 +26,14 @@ const DefaultJump = time.Minute
 
 // RedisOptions are those of a Redis store. Conn and Node are required.
 type RedisOptions struct {
-	Options    // Clock is for tests: without it the scripts go by the time of Redis. Drop forgets a pool that has changed.
+	Options    // Drop forgets a pool that has changed
 	Conn       *redis.Conn
 	Node       string                // this tunnel server
 	Grace      time.Duration         // 0: DefaultGrace. All nodes have to find Redis again in this time.
 	Jump       time.Duration         // 0: DefaultJump. Beyond, the clock was set or nobody was there; either way an epoch begins.
 	TTL        time.Duration         // the longest that will be asked for, for a pool that is new; 0: an hour
 	Registerer prometheus.Registerer // nil: no metrics
+	Time       func() time.Time      // nil: that of Redis. Tests set it; Clock is this node's.
 }
 
 // Redis is a Store that several nodes share. Each operation is one script, atomic in Redis, that can be run twice.
@@ -44,7 +45,7 @@ type RedisOptions struct {
 // somebody had goes to nobody else until all nodes have done so, or until their leases must have ended. A clock
 // of Redis that jumps begins an epoch, too, without grace.
 //
-// Not covered: a node that cannot reach Redis throughout the grace and serves an index that was reserved, or wanted by
+// Not covered: the same old dump restored twice; a node that cannot reach Redis throughout the grace and serves an index that was reserved, or wanted by
 // number, in the moment of writes that were lost; and one that serves leases of a Redis that lost everything.
 //
 // While Redis does not answer, leases this node serves live on until half a quarantine past their end: nobody can have
@@ -64,9 +65,10 @@ type Redis struct {
 	loaded   atomic.Bool  // all leases of this node are in served
 	away     atomic.Bool  // the last look at Redis failed
 
-	wake   chan struct{}
-	cancel context.CancelFunc
-	done   sync.WaitGroup
+	wake    chan struct{}
+	refuted chan struct{}
+	cancel  context.CancelFunc
+	done    sync.WaitGroup
 }
 
 // sharedPool is one pool and the state it is in.
@@ -98,7 +100,7 @@ func OpenRedis(ctx context.Context, pools []Pool, o RedisOptions) (*Redis, error
 	if o.TTL == 0 {
 		o.TTL = time.Hour
 	}
-	r := &Redis{conn: o.Conn, options: o, clock: o.withDefaults().Clock, byName: make(map[string]*sharedPool), wake: make(chan struct{}, 1)}
+	r := &Redis{conn: o.Conn, options: o, clock: o.withDefaults().Clock, byName: make(map[string]*sharedPool), wake: make(chan struct{}, 1), refuted: make(chan struct{}, 1)}
 	r.options.Quarantine = o.withDefaults().Quarantine
 	r.served = newServed()
 	for _, pool := range pools {
@@ -118,6 +120,9 @@ func OpenRedis(ctx context.Context, pools []Pool, o RedisOptions) (*Redis, error
 		if err := r.make(ctx, p, o.Drop); err != nil {
 			return nil, err
 		}
+	}
+	if err := r.look(ctx); err != nil {
+		return nil, err
 	}
 	ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	r.done.Go(func() { r.watch(ctx) })

@@ -115,8 +115,14 @@ func (t tenure) lease(p Pool, index uint32) Lease {
 	return l
 }
 
-// deadline is until when a lease may be served here without word from Redis.
-func (r *Redis) deadline(t tenure) time.Time { return t.end.Add(r.options.Quarantine / 2) }
+// deadline is until when a lease may be served here without word from Redis. A foreign prefix goes to another as soon as the
+// lease is over, so the sessions that have one end before.
+func (r *Redis) deadline(t tenure) time.Time {
+	if t.foreign.IsValid() {
+		return t.end.Add(-t.ttl / 8)
+	}
+	return t.end.Add(r.options.Quarantine / 2)
+}
 
 // renewHere gives an owner the lease he has here, while Redis is away. It is asserted later.
 func (r *Redis) renewHere(p *sharedPool, req Request) (Lease, bool) {

@@ -188,6 +188,12 @@ func (r *Redis) Release(ctx context.Context, holders ...Holder) error {
 		var args []any
 		for _, h := range some {
 			args = append(args, h.Index, h.Session)
+			if t, ok := r.served.get(p, h.Index); ok && t.session == h.Session && t.epoch == "" {
+				// Redis knows the session before this one.
+				if _, err := r.assert(ctx, p, h.Index, t); err != nil {
+					return err
+				}
+			}
 		}
 		a, err := r.run(ctx, scriptRelease, p, args...)
 		if err != nil {

@@ -36,6 +36,7 @@ func (r *Redis) All(ctx context.Context) iter.Seq2[Lease, error] {
 	return func(yield func(Lease, error) bool) {
 		for _, p := range r.pools {
 			for from := int64(1); from != 0; {
+				began := r.clock()
 				a, err := r.run(ctx, scriptList, p, from, perPage)
 				if err == nil {
 					err = refusal(a.status)
@@ -45,7 +46,7 @@ func (r *Redis) All(ctx context.Context) iter.Seq2[Lease, error] {
 					return
 				}
 				from = a.number(0)
-				for _, l := range r.page(p, a) {
+				for _, l := range r.page(p, a, began) {
 					if !yield(l, nil) {
 						return
 					}
@@ -56,8 +57,8 @@ func (r *Redis) All(ctx context.Context) iter.Seq2[Lease, error] {
 	}
 }
 
-// page reads an answer of list.lua.
-func (r *Redis) page(p *sharedPool, a answer) (out []Lease) {
+// page reads an answer of list.lua, asked for at a time of this node's clock.
+func (r *Redis) page(p *sharedPool, a answer, began time.Time) (out []Lease) {
 	var values []any
 	if len(a.rest) > 1 {
 		values, _ = a.rest[1].([]any)
@@ -68,10 +69,7 @@ func (r *Redis) page(p *sharedPool, a answer) (out []Lease) {
 		t.epoch = a.epoch
 		if l.State == Active && l.Node == r.options.Node {
 			if _, known := r.served.get(p, l.Index); !known {
-				t.end = r.clock().Add(time.Until(l.Expires))
-				if r.options.Clock != nil {
-					t.end = l.Expires
-				}
+				t.end = began.Add(l.Expires.Sub(a.time(2)))
 				r.served.put(p, l.Index, t)
 			}
 		}

@@ -168,8 +168,8 @@ func (r *Redis) send(ctx context.Context, master *goredis.Client, s script, key 
 // preamble is what common.lua reads.
 func (r *Redis) preamble() []any {
 	now := any("")
-	if r.options.Clock != nil {
-		now = r.options.Clock().UnixMilli()
+	if r.options.Time != nil {
+		now = r.options.Time().UnixMilli()
 	}
 	return []any{now, r.options.Grace.Milliseconds(), skipped, r.options.Jump.Milliseconds()}
 }

@@ -21,7 +21,7 @@ const grace = 2 * time.Second
 func openRedis(t *testing.T, conn *redis.Conn, pools []lease.Pool, clock *leasetest.Clock, node string) *lease.Redis {
 	t.Helper()
 	r, err := lease.OpenRedis(t.Context(), pools, lease.RedisOptions{
-		Options: lease.Options{Clock: clock.Now, Quarantine: leasetest.Quarantine}, Conn: conn, Node: node, Grace: grace, Jump: 10 * 365 * 24 * time.Hour,
+		Options: lease.Options{Clock: clock.Now, Quarantine: leasetest.Quarantine}, Conn: conn, Node: node, Grace: grace, Jump: 10 * 365 * 24 * time.Hour, Time: clock.Now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func TestRedisPools(t *testing.T) {
 	openRedis(t, conn, leasetest.Pools(100), clock, "node1")
 	openRedis(t, conn, leasetest.Pools(200), clock, "node2") // more of the same
 	open := func(pools []lease.Pool, drop bool) error {
-		r, err := lease.OpenRedis(t.Context(), pools, lease.RedisOptions{Options: lease.Options{Clock: clock.Now, Drop: drop}, Conn: conn, Node: "node3"})
+		r, err := lease.OpenRedis(t.Context(), pools, lease.RedisOptions{Options: lease.Options{Drop: drop}, Conn: conn, Node: "node3", Time: clock.Now})
 		if err == nil {
 			err = r.Close()
 		}

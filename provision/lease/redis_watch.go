@@ -103,7 +103,11 @@ func (r *Redis) assertSome(ctx context.Context, p *sharedPool, indices []uint32)
 	now := r.clock()
 	for _, index := range indices {
 		t, ok := r.served.get(p, index)
-		if !ok || !r.deadline(t).After(now) {
+		if !ok {
+			continue
+		}
+		if !r.deadline(t).After(now) {
+			r.served.drop(p, index, t.session)
 			continue
 		}
 		claimed, err := r.claimAgain(ctx, p, index, t)
@@ -163,13 +167,21 @@ func (r *Redis) claimAgain(ctx context.Context, p *sharedPool, index uint32, t t
 	return err == nil, err
 }
 
-// lose forgets a lease that is rightly another's. Its session learns it from the next Extend.
+// lose forgets a lease that is rightly another's.
 func (r *Redis) lose(p *sharedPool, index uint32, t tenure) {
 	r.metrics.refuted.Inc()
 	r.options.Logger.Warn().Str("pool", p.Name).Uint32("index", index).Str("owner", t.owner).Str("session", t.session).
 		Msg("a lease that was served here is another's since Redis failed over")
 	r.served.drop(p, index, t.session)
+	select {
+	case r.refuted <- struct{}{}:
+	default:
+	}
 }
+
+// Refuted tells when leases that were served here have turned out to be another's: their sessions are to be ended, by an
+// Extend of all.
+func (r *Redis) Refuted() <-chan struct{} { return r.refuted }
 
 // assertion are the arguments of assert.lua for one lease.
 func assertion(index uint32, t tenure, now time.Time) []any {

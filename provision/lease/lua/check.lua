@@ -6,7 +6,7 @@
 if pool.size == 0 then return reply('NOPOOL') end
 redis.call('ZADD', K .. 'nodes', now, ARGV[5])
 if ARGV[6] == reply('')[2] then redis.call('SADD', K .. 'asserted', ARGV[5]) end
-redis.call('ZREMRANGEBYSCORE', K .. 'nodes', '-inf', '(' .. int(now - pool.ttl))
+redis.call('ZREMRANGEBYSCORE', K .. 'nodes', '-inf', '(' .. int(now - pool.ttl - pool.quarantine))
 if pool.hold > now and pool.grace <= now then
   local all = true
   for _, node in ipairs(redis.call('ZRANGE', K .. 'nodes', 0, -1)) do

@@ -56,11 +56,11 @@ end
 local function renew(lost)
   local seen = pool.clock
   redis.call('DEL', K .. 'asserted')
-  redis.call('ZREMRANGEBYSCORE', K .. 'nodes', '-inf', '(' .. int(seen - pool.ttl))
+  redis.call('ZREMRANGEBYSCORE', K .. 'nodes', '-inf', '(' .. int(seen - pool.ttl - pool.quarantine))
   for _, node in ipairs(redis.call('ZRANGE', K .. 'nodes', 0, -1)) do
     redis.call('ZADD', K .. 'nodes', now, node)
   end
-  pool.epoch, pool.hold, pool.clock, pool.replid = pool.epoch + 1, now + pool.ttl, now, replid
+  pool.epoch, pool.hold, pool.clock, pool.replid = pool.epoch + 1, now + pool.ttl + pool.quarantine, now, replid
   if lost then
     pool.grace, pool.doubt = now + GRACE, int(now)
     if math.abs(now - seen) >= pool.quarantine then pool.doubt = 'all' end
@@ -71,13 +71,13 @@ local function renew(lost)
 end
 
 if pool.size > 0 then
+  -- A Redis that is full refuses this, before anything else has changed: it refuses some writes, but not all.
+  redis.call('HSET', KEYS[1], 'clock', now)
   if pool.replid ~= replid then
     renew(true)
   elseif math.abs(now - pool.clock) > JUMP then
     pool.grace = math.min(pool.grace, now + GRACE)
     renew(false)
-  elseif now - pool.clock >= 1000 or now < pool.clock then
-    redis.call('HSET', KEYS[1], 'clock', now)
   end
 end
 

@@ -2,7 +2,7 @@
 --
 -- list: tells of the leases from an index on.
 -- ARGV: first index, how many to look at
--- OK next-index-or-0, then of each lease: index, now, fields in the order of FIELDS | NOPOOL
+-- OK next-index-or-0, a list with index and FIELDS of each lease, now | NOPOOL
 if pool.size == 0 then return reply('NOPOOL') end
 local from, out = tonumber(ARGV[5]), {}
 local to = math.min(from + tonumber(ARGV[6]) - 1, pool.top)
@@ -14,4 +14,4 @@ for i = from, to do
     for f = 1, #FIELDS do out[#out + 1] = values[f] or '' end
   end
 end
-return reply('OK', to < pool.top and to + 1 or 0, out)
+return reply('OK', to < pool.top and to + 1 or 0, out, now)
