@@ -131,6 +131,7 @@ func (d *daemon) openBroker(ctx context.Context, c config.Config, registry *prom
 	if err != nil {
 		return deps, err
 	}
+	d.watchRefuted(store)
 	d.backend = newBackend(logins.chain, d.broker, policyOf(c))
 	deps = control.Deps{Broker: d.broker, Store: store, Datapath: describe(d.dp, c.Datapath)}
 	if deps.Fleet, err = d.openFleet(c, here.redis, registry, version); err != nil {

@@ -65,6 +65,29 @@ func openShared(s given, opts lease.Options) (leaseStore, error) {
 	})
 }
 
+// refuter is a lease store that may learn that leases served here are another server's.
+type refuter interface{ Refuted() <-chan struct{} }
+
+// watchRefuted has the broker end the sessions whose leases have turned out to be another server's.
+func (d *daemon) watchRefuted(store leaseStore) {
+	r, ok := store.(refuter)
+	if !ok {
+		return
+	}
+	d.back = append(d.back, serves("leases refuted", func(ctx context.Context) error {
+		for {
+			select {
+			case <-r.Refuted():
+				if err := d.broker.Reassert(ctx); err != nil && ctx.Err() == nil {
+					d.log.Warn().Err(err).Msg("sessions whose leases are another server's were not all ended; the sweep goes on with it")
+				}
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}))
+}
+
 // checkRedis asks the servers of [redis] whether they can be used.
 func checkRedis(ctx context.Context, c config.Config) finding {
 	f := finding{what: "redis " + strings.Join(c.Redis.Addresses, ", "), bad: true}

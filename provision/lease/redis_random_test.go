@@ -67,6 +67,7 @@ func (w *world) act() {
 		if w.whole() {
 			w.note("all is lost")
 			w.must(w.admin.FlushAll(w.Context()).Err())
+			w.pass(2 * worldGrace) // who is cut off now, and serves something, is not covered
 			w.save()
 		}
 	case chance < 995:
