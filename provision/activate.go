@@ -90,13 +90,14 @@ func (b *Broker) evict(ctx context.Context, e *entry) error {
 // after a crash behind each of them:
 //
 //	cut     the old tunnel is deleted, its last counters are known   the old lease without tunnel: the old session goes on
-//	set     the new tunnel forwards                                  the same; a tunnel without lease is deleted
 //	take    the lease is the new session's and tells of the old      the new session; Stop of the old and Start are given (again)
+//	set     the new tunnel forwards                                  the same
 //	stop    the Stop record of the old one is safe                   the same
 //	start   the Start record of the new one is safe                  the same
 //	commit  the tables tell, and soon the lease, that it started     the new session
 //
-// Cut and set follow each other at once: that is all the time in which nothing forwards.
+// From cut to set nothing forwards. The new tunnel comes last of the three, since its counters take the place of the old
+// one's, and only the lease remembers those then.
 type change struct {
 	*Broker
 	s    *settings
@@ -104,21 +105,23 @@ type change struct {
 	prev *entry // nil: there is none
 	gone *past  // prev as it ended
 	at   int64  // Unix ms
+	set  bool   // the new tunnel was
 }
 
 func (c *change) run(ctx context.Context) (displaced *entry, err error) {
 	if err := c.cut(ctx); err != nil {
 		return nil, err
 	}
-	pool := c.s.pool(c.e.terms.Value().leasePool)
-	if err := c.datapath.Set(ctx, c.e.tunnel(pool)); err != nil {
-		c.restore(ctx)
-		return nil, fmt.Errorf("%w: %w", ErrBusy, err)
-	}
 	if err := c.take(ctx); err != nil {
-		c.undo(ctx)
 		c.restore(ctx)
 		return nil, err
+	}
+	pool := c.s.pool(c.e.terms.Value().leasePool)
+	c.set = true // perhaps, even if there is an error
+	if err := c.datapath.Set(ctx, c.e.tunnel(pool)); err != nil {
+		c.restore(ctx)
+		c.retake(ctx)
+		return nil, fmt.Errorf("%w: %w", ErrBusy, err)
 	}
 	if c.gone != nil {
 		if err := c.account.Account(ctx, c.gone.record(c.s, aaa.StatusStop)); err != nil {
@@ -193,8 +196,10 @@ func (c *change) restore(ctx context.Context) {
 	}
 	c.mu.Lock()
 	c.metrics.traffic(grown(c.prev.raw, c.gone.entry.raw))
-	c.prev.more().base = c.gone.entry.total()
-	c.prev.raw = datapath.Counters{}
+	c.prev.raw = c.gone.entry.raw
+	if c.set || !c.resumes {
+		c.prev.countAnew()
+	}
 	tunnel := c.prev.tunnel(c.s.pool(c.prev.terms.Value().leasePool))
 	c.fresh = append(c.fresh, c.prev) // so that its lease tells what it had counted
 	c.mu.Unlock()
@@ -203,13 +208,14 @@ func (c *change) restore(ctx context.Context) {
 	}
 }
 
-// retake gives the old session its lease back, after its Stop record was refused.
+// retake gives the old session its lease back, if it goes on.
 func (c *change) retake(ctx context.Context) {
-	if c.prev.terms.Value().leasePool != c.e.terms.Value().leasePool {
+	c.mu.Lock()
+	if c.prev == nil || c.prev.state != Active || c.prev.terms.Value().leasePool != c.e.terms.Value().leasePool {
+		c.mu.Unlock()
 		c.giveBack(ctx, c.e)
 		return
 	}
-	c.mu.Lock()
 	data := memo{phase: phaseActive, entry: c.prev}.encode()
 	c.mu.Unlock()
 	if _, err := c.store.Acquire(ctx, c.acquisition(c.s, c.prev, c.s.LeaseTTL, data)); err != nil {

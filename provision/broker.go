@@ -40,6 +40,7 @@ type Broker struct {
 	datapath datapath.Datapath
 	account  aaa.Accountant
 	backends aaa.Reauthorizer
+	resumes  bool // datapath is a datapath.Resumer
 	log      zerolog.Logger
 	clock    func() time.Time
 	rand     io.Reader
@@ -106,6 +107,7 @@ func New(config Config, deps Deps) (*Broker, error) {
 		renewals: make(chan []*entry),
 	}
 	b.settings.Store(s)
+	_, b.resumes = deps.Datapath.(datapath.Resumer)
 	if b.account == nil {
 		b.account = noAccounting{}
 	}

@@ -98,6 +98,9 @@ func (b *Broker) regrant(ctx context.Context, e *entry, sub aaa.Subscriber, time
 		return ErrNotFound
 	}
 	b.mu.Lock()
+	if e.extra != nil {
+		next.extra.base = e.extra.base // the sweep may have been here
+	}
 	e.limits, e.extra, e.interim = next.limits, next.extra, next.interim
 	b.mu.Unlock()
 	b.tell(EventChange, 0, e)

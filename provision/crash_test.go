@@ -86,6 +86,8 @@ func (m mortalPath) Delete(ctx context.Context, id uint32) (c datapath.Counters,
 	return c, err
 }
 
+func (mortalPath) Resumes() {}
+
 func (m mortalPath) All(ctx context.Context) iter.Seq2[datapath.State, error] {
 	if m.blown() {
 		return func(yield func(datapath.State, error) bool) { yield(datapath.State{}, errDead) }
@@ -278,7 +280,7 @@ func (l *life) kill() {
 			break
 		}
 	}
-	l.exact, l.offers = false, nil
+	l.offers = nil
 	for l.random.IntN(3) == 0 {
 		l.fuse = &fuse{left: l.random.IntN(6), effect: l.random.IntN(2) == 0}
 		l.plug()
@@ -291,12 +293,8 @@ func (l *life) kill() {
 		_ = b.Recover(l.Context())
 	}
 	if l.random.IntN(4) == 0 { // the host went down with it
-		for state, err := range l.path.All(l.Context()) {
-			if err != nil {
-				l.Fatal(err)
-			}
-			_, _ = l.path.Delete(l.Context(), state.ID)
-		}
+		l.path.Reboot()
+		l.exact = false // what was counted since the last memo of each session is gone
 	}
 	if l.random.IntN(4) == 0 {
 		l.clock.advance(time.Duration(l.random.IntN(120)) * time.Minute)

@@ -152,6 +152,21 @@ func (e *entry) total() datapath.Counters {
 	return plus(e.extra.base, e.raw)
 }
 
+// countAnew notes that the tunnel is going to count from zero.
+func (e *entry) countAnew() {
+	e.more().base = e.total()
+	e.raw = datapath.Counters{}
+}
+
+// counted takes over what the tunnel has counted so far. Counters that fell are those of a tunnel that was set anew behind
+// our back.
+func (e *entry) counted(now datapath.Counters) {
+	if now.RxPackets < e.raw.RxPackets || now.TxPackets < e.raw.TxPackets {
+		e.countAnew()
+	}
+	e.raw = now
+}
+
 func plus(a, b datapath.Counters) datapath.Counters {
 	return datapath.Counters{
 		RxPackets: a.RxPackets + b.RxPackets, RxBytes: a.RxBytes + b.RxBytes,

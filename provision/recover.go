@@ -306,21 +306,38 @@ func (r *recovery) fill(ctx context.Context) error {
 	if err := r.set(ctx, tunnels); err != nil {
 		return err
 	}
-	for _, e := range over {
-		if err := r.finishGone(ctx, e); err != nil {
-			return err
-		}
+	if err := r.finishGone(ctx, over); err != nil {
+		return err
 	}
 	return errors.Join(r.endAll(ctx, r.stale, r.endBy(aaa.CausePortPreempted)), r.endAll(ctx, r.misfits, r.endBy(aaa.CauseNASError)))
 }
 
-// finishGone ends a session that was found gone.
-func (r *recovery) finishGone(ctx context.Context, e *entry) error {
-	r.ended++
-	r.mu.Lock()
-	r.table.end(e, &ending{cause: aaa.CauseNASReboot, at: r.lastAlive(e, int64(e.leaseEnd))}, e.raw)
-	r.mu.Unlock()
-	return r.finish(ctx, e)
+// finishGone ends sessions that were found gone. What a datapath that resumes still knows of their counters it tells when
+// they are set once more.
+func (r *recovery) finishGone(ctx context.Context, gone []*entry) error {
+	r.ended += len(gone)
+	if r.resumes {
+		var tunnels []datapath.Tunnel
+		for _, e := range gone {
+			tunnels = append(tunnels, e.tunnel(r.s.pool(e.terms.Value().leasePool)))
+		}
+		if err := r.set(ctx, tunnels); err != nil {
+			return err
+		}
+	}
+	return r.endAll(ctx, gone, func(ctx context.Context, e *entry) error {
+		last := e.raw
+		if r.resumes {
+			var err error
+			if last, err = r.deleteTunnel(ctx, e); err != nil {
+				return err
+			}
+		}
+		r.mu.Lock()
+		r.table.end(e, &ending{cause: aaa.CauseNASReboot, at: r.lastAlive(e, int64(e.leaseEnd))}, last)
+		r.mu.Unlock()
+		return r.finish(ctx, e)
+	})
 }
 
 // nextInterim is when the next Interim record of a recovered session is due.

@@ -66,8 +66,8 @@ func (b *Broker) repair(ctx context.Context, s *settings, entries []*entry) erro
 		b.mu.Lock()
 		current := e.state == Active && e.sweep != b.sweeps.round
 		tunnel := e.tunnel(s.pool(e.terms.Value().leasePool))
-		if current {
-			e.more().base, e.raw = e.total(), datapath.Counters{}
+		if current && !b.resumes {
+			e.countAnew()
 		}
 		b.mu.Unlock()
 		if !current {

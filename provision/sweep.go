@@ -152,7 +152,7 @@ func (b *Broker) lookAt(s *settings, states []datapath.State, found *due) {
 			continue // else it is being set up or replaced just now
 		}
 		gained = plus(gained, grown(e.raw, state.Counters))
-		e.raw = state.Counters
+		e.counted(state.Counters)
 		e.seen = max(e.seen, state.LastSeen.UnixMilli())
 		e.sweep = b.sweeps.round
 		found.sessions++

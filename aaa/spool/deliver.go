@@ -5,7 +5,6 @@ package spool
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -157,7 +156,7 @@ func (s *Spool) lift(e *entry) {
 // park sets an entry aside. That it is parked may be forgotten by a crash: then it is tried again.
 func (s *Spool) park(e *entry, err error) {
 	s.queue.remove(e)
-	e.taken, e.tries = false, 0
+	e.taken, e.tries, e.why = false, 0, err.Error()
 	s.parked[e.seq] = e
 	s.metrics.parkings.Inc()
 	s.o.Logger.Error().Err(err).Uint64("record", e.seq).Str("session", e.session).Stringer("status", e.status).
@@ -194,52 +193,4 @@ func (s *Spool) writeAcks(end <-chan struct{}) {
 		}
 		batch = batch[:0]
 	}
-}
-
-// Parked is a record that was set aside.
-type Parked struct {
-	ID     uint64
-	Record aaa.Record
-}
-
-// Parked returns the records set aside, in no order.
-func (s *Spool) Parked() []Parked {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make([]Parked, 0, len(s.parked))
-	for _, e := range s.parked {
-		if r, err := e.record(); err == nil {
-			out = append(out, Parked{ID: e.seq, Record: r})
-		}
-	}
-	return out
-}
-
-// ErrNotParked: no record of this id is set aside.
-var ErrNotParked = errors.New("no such parked record")
-
-// Retry has a parked record delivered again.
-func (s *Spool) Retry(id uint64) error { return s.unpark(id, kindRetry) }
-
-// Discard throws a parked record away.
-func (s *Spool) Discard(id uint64) error { return s.unpark(id, kindDone) }
-
-func (s *Spool) unpark(id uint64, kind byte) error {
-	s.changing.RLock()
-	defer s.changing.RUnlock()
-	s.mu.Lock()
-	e := s.parked[id]
-	delete(s.parked, id)
-	if e != nil && kind == kindRetry {
-		s.queue.add(e)
-	}
-	s.mu.Unlock()
-	if e == nil {
-		return fmt.Errorf("record %d: %w", id, ErrNotParked)
-	}
-	s.ready.Signal()
-	if err := s.journal.Append(encodeSeqs(kind, id)); err != nil {
-		return fmt.Errorf("accounting spool: record %d: %w", id, err)
-	}
-	return nil
 }

@@ -20,6 +20,7 @@ type entry struct {
 	safe    bool   // on disk
 	taken   bool   // under delivery
 	tries   int    // refusals while others got through
+	why     string // it was parked, if that was since the start
 }
 
 func (e *entry) barrier() bool { return e.status == aaa.StatusOn || e.status == aaa.StatusOff }

@@ -17,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
-	"ddtb/aaa"
 	"ddtb/cmd/ddtb/config"
 	"ddtb/provision"
 	"ddtb/provision/control"
@@ -133,7 +132,7 @@ func (d *daemon) openBroker(ctx context.Context, c config.Config, registry *prom
 	}
 	d.watchRefuted(store)
 	d.backend = newBackend(logins.chain, d.broker, policyOf(c))
-	deps = control.Deps{Broker: d.broker, Store: store, Datapath: describe(d.dp, c.Datapath)}
+	deps = control.Deps{Broker: d.broker, Store: store, Accounting: billing.kept, Datapath: describe(d.dp, c.Datapath)}
 	if deps.Fleet, err = d.openFleet(c, here.redis, registry, version); err != nil {
 		return deps, err
 	}
@@ -148,11 +147,11 @@ func (d *daemon) openBroker(ctx context.Context, c config.Config, registry *prom
 }
 
 // openAccountant opens what takes accounting records.
-func (d *daemon) openAccountant(table drivers, here given) (aaa.Accountant, error) {
+func (d *daemon) openAccountant(table drivers, here given) (accountant, error) {
 	name := here.config.AAA.Accounting
 	a, err := table.accounts[name](here)
 	if err != nil {
-		return nil, fmt.Errorf("aaa.accounting %s: %w", name, err)
+		return accountant{}, fmt.Errorf("aaa.accounting %s: %w", name, err)
 	}
 	if a.close != nil {
 		d.closers = append(d.closers, a.close)
@@ -160,7 +159,7 @@ func (d *daemon) openAccountant(table drivers, here given) (aaa.Accountant, erro
 	if a.task != nil {
 		d.back = append(d.back, a.task)
 	}
-	return a.Accountant, nil
+	return a, nil
 }
 
 // openMetrics opens the HTTP listener, if one is wanted.

@@ -14,6 +14,7 @@ import (
 	"ddtb/aaa"
 	"ddtb/aaa/local"
 	"ddtb/cmd/ddtb/config"
+	"ddtb/provision/control"
 	"ddtb/provision/datapath"
 	"ddtb/provision/datapath/utun"
 	"ddtb/provision/datapath/xdp"
@@ -100,9 +101,10 @@ type authBackend struct {
 	close    func() error
 }
 
-// accountant is an aaa.Accountant with what it runs and closes, if anything.
+// accountant is an aaa.Accountant with what it runs, closes and lets an operator see, if anything.
 type accountant struct {
 	aaa.Accountant
+	kept  control.Accounting
 	task  task
 	close func() error
 }

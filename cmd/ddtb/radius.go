@@ -75,7 +75,7 @@ func openSpool(s given) (accountant, error) {
 	if !c.AccountingOn {
 		taker = sessionsOnly{sp}
 	}
-	return accountant{Accountant: taker, task: serves("accounting", run), close: sp.Close}, nil
+	return accountant{Accountant: taker, kept: sp, task: serves("accounting", run), close: sp.Close}, nil
 }
 
 // sessionsOnly keeps Accounting-On and Accounting-Off from an Accountant.

@@ -92,7 +92,7 @@ Exit status: 0 done; 1 the daemon refused or found nothing; 2 wrong command line
 	}
 	root.PersistentFlags().StringVar(&t.socket, "socket", socket, "the daemon's control `socket`; DDTB_SOCKET sets the default")
 	root.PersistentFlags().BoolVar(&t.json, "json", false, "print JSON: one object, or one object a line for lists")
-	group(root, t.statusCommand(), t.sessionCommand(), t.userCommand(), t.poolCommand(), t.leaseCommand(), t.serverCommand(), t.dropCommand(), t.configCommand())
+	group(root, t.statusCommand(), t.sessionCommand(), t.userCommand(), t.poolCommand(), t.leaseCommand(), t.serverCommand(), t.acctCommand(), t.dropCommand(), t.configCommand())
 	root.InitDefaultCompletionCmd("completion") // now, so that help and manual are whole
 	return root
 }

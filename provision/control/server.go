@@ -23,16 +23,17 @@ import (
 
 // Deps is what a Server shows and acts on. Broker and Store are required.
 type Deps struct {
-	Broker   *provision.Broker
-	Store    lease.Store
-	Drops    datapath.DropReporter // nil: the datapath counts none
-	Users    Users                 // nil: no local accounts are kept
-	Fleet    Fleet                 // nil: nothing is known of other servers
-	Config   func() any            // the configuration in force, secrets masked; nil: none is shown
-	Health   func() error          // what keeps the daemon from serving, beside the broker; nil: nothing
-	Version  string
-	Datapath string // driver and mode
-	Logger   zerolog.Logger
+	Broker     *provision.Broker
+	Store      lease.Store
+	Drops      datapath.DropReporter // nil: the datapath counts none
+	Users      Users                 // nil: no local accounts are kept
+	Accounting Accounting            // nil: no accounting records are kept
+	Fleet      Fleet                 // nil: nothing is known of other servers
+	Config     func() any            // the configuration in force, secrets masked; nil: none is shown
+	Health     func() error          // what keeps the daemon from serving, beside the broker; nil: nothing
+	Version    string
+	Datapath   string // driver and mode
+	Logger     zerolog.Logger
 }
 
 // Bounds of the server.
@@ -116,27 +117,31 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, handler := range map[string]func(http.ResponseWriter, *http.Request) error{
-		"GET /v1/health":                s.health,
-		"GET /v1/status":                s.status,
-		"GET /v1/config":                s.config,
-		"GET /v1/sessions":              s.sessions,
-		"GET /v1/sessions/{id}":         s.session,
-		"DELETE /v1/sessions/{id}":      s.kick,
-		"DELETE /v1/sessions":           s.kickUser,
-		"GET /v1/events":                s.events,
-		"GET /v1/pools":                 s.pools,
-		"GET /v1/pools/{name}":          s.pool,
-		"GET /v1/leases":                s.leases,
-		"GET /v1/drops":                 s.drops,
-		"GET /v1/drops/tunnels":         s.tunnelDrops,
-		"GET /v1/nodes":                 s.nodes,
-		"PUT /v1/nodes/{name}/drain":    s.drain,
-		"DELETE /v1/nodes/{name}/drain": s.undrain,
-		"GET /v1/users":                 s.users,
-		"POST /v1/users":                s.addUser,
-		"GET /v1/users/{name}":          s.user,
-		"PATCH /v1/users/{name}":        s.changeUser,
-		"DELETE /v1/users/{name}":       s.deleteUser,
+		"GET /v1/health":                    s.health,
+		"GET /v1/status":                    s.status,
+		"GET /v1/config":                    s.config,
+		"GET /v1/sessions":                  s.sessions,
+		"GET /v1/sessions/{id}":             s.session,
+		"DELETE /v1/sessions/{id}":          s.kick,
+		"DELETE /v1/sessions":               s.kickUser,
+		"GET /v1/events":                    s.events,
+		"GET /v1/pools":                     s.pools,
+		"GET /v1/pools/{name}":              s.pool,
+		"GET /v1/leases":                    s.leases,
+		"GET /v1/drops":                     s.drops,
+		"GET /v1/drops/tunnels":             s.tunnelDrops,
+		"GET /v1/nodes":                     s.nodes,
+		"GET /v1/accounting":                s.accountingStatus,
+		"GET /v1/accounting/parked":         s.parked,
+		"POST /v1/accounting/parked/{id}":   s.retryRecord,
+		"DELETE /v1/accounting/parked/{id}": s.dropRecord,
+		"PUT /v1/nodes/{name}/drain":        s.drain,
+		"DELETE /v1/nodes/{name}/drain":     s.undrain,
+		"GET /v1/users":                     s.users,
+		"POST /v1/users":                    s.addUser,
+		"GET /v1/users/{name}":              s.user,
+		"PATCH /v1/users/{name}":            s.changeUser,
+		"DELETE /v1/users/{name}":           s.deleteUser,
 
 		"GET /v1/leases/{pool}/{index}":                s.lease,
 		"DELETE /v1/leases/{pool}/{index}":             s.releaseLease,

@@ -40,6 +40,14 @@ type Datapath interface {
 	Close() error
 }
 
+// Resumer is what a Datapath has besides whose counters outlive a Delete: a tunnel that is set again with the same Session
+// goes on counting where it was, also in the next process, unless the id had another Session in between, the Config changed
+// or the host went down. So a process that is killed behind a Delete loses no count.
+type Resumer interface {
+	// Resumes does nothing.
+	Resumes()
+}
+
 // DropReporter is what a Datapath has besides that tells why packets were dropped.
 type DropReporter interface {
 	// Drops returns one entry a Reason that ever occurred.

@@ -23,6 +23,7 @@ type Null struct {
 	config  Config
 	ready   bool
 	tunnels map[uint32]State
+	deleted map[uint32]State // the last of each id
 	foreign Foreign
 	drops   map[Reason]Drop
 	tallies map[uint32]map[Reason]uint64 // drops by tunnel
@@ -33,6 +34,7 @@ var (
 	_ DropReporter       = (*Null)(nil)
 	_ TunnelDropReporter = (*Null)(nil)
 	_ Injector           = (*Null)(nil)
+	_ Resumer            = (*Null)(nil)
 )
 
 // errNotConfigured is what Set answers before the first Configure.
@@ -40,7 +42,7 @@ var errNotConfigured = errors.New("the datapath is not configured")
 
 // NewNull makes a Null that asks now for the time.
 func NewNull(now func() time.Time) *Null {
-	return &Null{now: now, tunnels: map[uint32]State{}, drops: map[Reason]Drop{}, tallies: map[uint32]map[Reason]uint64{}}
+	return &Null{now: now, tunnels: map[uint32]State{}, deleted: map[uint32]State{}, drops: map[Reason]Drop{}, tallies: map[uint32]map[Reason]uint64{}}
 }
 
 // Configure implements Datapath.
@@ -100,6 +102,10 @@ func (n *Null) set(t Tunnel) error {
 		state = State{LastSeen: n.now()}
 		delete(n.tallies, t.ID)
 	}
+	if last, was := n.deleted[t.ID]; !ok && was && last.Session == t.Session {
+		state.Counters = last.Counters
+	}
+	delete(n.deleted, t.ID)
 	for _, prefix := range foreign {
 		n.foreign.Add(prefix, t.ID)
 	}
@@ -117,7 +123,21 @@ func (n *Null) Delete(_ context.Context, id uint32) (Counters, error) {
 		return Counters{}, fmt.Errorf("tunnel %d: %w", id, ErrNotFound)
 	}
 	n.remove(state.Tunnel)
+	n.deleted[id] = state
 	return state.Counters, nil
+}
+
+// Resumes implements Resumer.
+func (n *Null) Resumes() {}
+
+// Reboot forgets every tunnel and what it counted, as a host does that goes down.
+func (n *Null) Reboot() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, state := range n.tunnels {
+		n.remove(state.Tunnel)
+	}
+	clear(n.deleted)
 }
 
 // All implements Datapath. The tunnels come in the order of their ids.

@@ -30,7 +30,8 @@ type Server struct {
 	ClientCert string // file with a certificate of the same authority for a client; ClientKey has its key
 	ClientKey  string
 
-	tb    testing.TB
+	tb     testing.TB
+	launch func(*exec.Cmd) error
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when cmd has ended
 	log   *bytes.Buffer
@@ -39,7 +40,16 @@ type Server struct {
 // Start runs a server whose users file is users, until the test ends. A missing FreeRADIUS fails the test.
 func Start(tb testing.TB, users string) *Server {
 	tb.Helper()
-	s := &Server{tb: tb, Dir: tb.TempDir()}
+	return StartBy(tb, users, func(cmd *exec.Cmd) error {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		return cmd.Start()
+	})
+}
+
+// StartBy is Start where processes, the server's and those that ask it, are started by launch: in a namespace of their own, say.
+func StartBy(tb testing.TB, users string, launch func(*exec.Cmd) error) *Server {
+	tb.Helper()
+	s := &Server{tb: tb, Dir: tb.TempDir(), launch: launch}
 	s.Auth, s.Acct, s.RadSec = freePort(tb), freePort(tb), freePort(tb)
 	s.certify()
 	s.configure(users)
@@ -193,8 +203,7 @@ func (s *Server) Run() {
 	s.cmd = exec.Command("freeradius", "-f", "-l", "stdout", "-d", s.Dir)
 	s.cmd.Env = append(os.Environ(), "RADDB="+s.Dir)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := s.cmd.Start(); err != nil {
+	if err := s.launch(s.cmd); err != nil {
 		s.tb.Fatalf("FreeRADIUS is needed (Debian package freeradius): %v", err)
 	}
 	s.ended = make(chan struct{})
@@ -219,7 +228,7 @@ func (s *Server) Run() {
 func (s *Server) answers() bool {
 	cmd := exec.Command("radclient", "-q", "-r", "1", "-t", "0.2", s.Auth, "status", Secret)
 	cmd.Stdin = strings.NewReader("Message-Authenticator = 0x00\n")
-	return cmd.Run() == nil
+	return s.launch(cmd) == nil && cmd.Wait() == nil
 }
 
 // Stop ends the server.

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -65,12 +66,7 @@ uplinks = ["wan0"]
 cores = ["core0"]
 pin_path = "%s/ddtb"
 %s
-[aaa]
-accounting = "log"
-
-[aaa.local]
-cram = true
-
+%s
 [anonymous]
 enabled = true
 pool = "guests"
@@ -82,12 +78,20 @@ socket = "%s"
 format = "human"
 %s`
 
-// NewISP writes the configuration, with further lines for the sections server, tsp, session, datapath and log. Nothing runs
-// yet.
+// accounts is [aaa] unless a test has its own.
+const accounts = `[aaa]
+accounting = "log"
+
+[aaa.local]
+cram = true
+`
+
+// NewISP writes the configuration, with further lines for the sections server, tsp, session, datapath and log, and with
+// another [aaa] if there is one. Nothing runs yet.
 func NewISP(internet *Internet, programs string, settings Settings) (*ISP, error) {
 	isp := &ISP{Internet: internet, Programs: programs}
 	text := fmt.Sprintf(configuration, TunnelIPv6, internet.Dir, settings["server"], settings["tsp"], Endpoints, Prefixes, Guests,
-		settings["session"], internet.BPF(), settings["datapath"], isp.Socket(), settings["log"])
+		settings["session"], internet.BPF(), settings["datapath"], cmp.Or(settings["aaa"], accounts), isp.Socket(), settings["log"])
 	if err := os.WriteFile(isp.ConfigFile(), []byte(text), 0o600); err != nil {
 		return nil, err
 	}

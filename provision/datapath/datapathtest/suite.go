@@ -51,6 +51,7 @@ func Run(t *testing.T, topology Topology, open Open) {
 		{"rate", rate},
 		{"exact", exact},
 		{"deleted", deleted},
+		{"resumed", resumed},
 		{"renewed", renewed},
 		{"restarted", restarted},
 		{"reconfigured", reconfigured},

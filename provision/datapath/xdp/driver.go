@@ -59,6 +59,7 @@ var (
 	_ datapath.DropReporter       = (*Driver)(nil)
 	_ datapath.TunnelDropReporter = (*Driver)(nil)
 	_ datapath.Injector           = (*Driver)(nil)
+	_ datapath.Resumer            = (*Driver)(nil)
 )
 
 var (

@@ -38,6 +38,7 @@ type setting struct {
 	tunnel *datapath.Tunnel
 	slot   uint32
 	goesOn bool // the counters do, and the time it was last seen
+	again  bool // it was deleted, and no other session had the record since: the counters go on
 	words  identity
 }
 
@@ -93,6 +94,8 @@ func (b *batch) add(t *datapath.Tunnel) {
 		}
 		r.clear()
 		b.cleared = true
+	} else {
+		s.again = r.session() == t.Session
 	}
 	*word |= bit
 	b.settings = append(b.settings, s)
@@ -169,6 +172,8 @@ func (d *Driver) install(s setting, now uint64) error {
 	seen, counters := now, datapath.Counters{}
 	if s.goesOn {
 		seen, counters = r.lastSeen(now), r.counters()
+	} else if s.again {
+		counters = r.counters()
 	}
 	if err := d.setForeign(s); err != nil {
 		d.table.mark(s.slot, false)
@@ -218,6 +223,9 @@ func (d *Driver) Delete(_ context.Context, id uint32) (datapath.Counters, error)
 	}
 	return counters, errors.Join(waited, dropped)
 }
+
+// Resumes implements datapath.Resumer: a record out of force keeps its session and what it counted.
+func (d *Driver) Resumes() {}
 
 func (d *Driver) startDelete(id uint32) (slot uint32, gone chan struct{}, err error) {
 	d.mu.Lock()
