@@ -85,7 +85,7 @@ void utun_keep_bereaved(struct utun_hub *hub, struct sock *dying)
 	u32 keep = keep_of(hub);
 
 	/* A connected one hears its peer only; ours would hear all. */
-	if (keep && !inet_sk(dying)->inet_daddr && count_own(hub) < UTUN_SOCKETS_MAX)
+	if (keep && inet_sk(dying)->inet_num && !inet_sk(dying)->inet_daddr && count_own(hub) < UTUN_SOCKETS_MAX)
 		open_own(hub, dying);
 	if (!utun_sockets_attended(hub))
 		start_clock(hub, keep);

@@ -16,6 +16,12 @@
 /* Times an octet takes are in 2^-20 ns, so that 100 Gbit/s are exact to a part in 80,000. */
 #define UTUN_COST_SHIFT 20
 
+/* What so many octets cost, in ns. */
+static inline u64 utun_cost_of(u64 cost, u32 octets)
+{
+	return mul_u64_u32_shr(cost, octets, UTUN_COST_SHIFT);
+}
+
 /* What one octet costs at a rate in octets a second; 0: there is no limit. */
 static inline u64 utun_cost(u64 rate)
 {

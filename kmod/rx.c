@@ -86,7 +86,7 @@ static enum utun_drop police(struct utun_tunnel *t, u32 octets)
 {
 	u64 cost = READ_ONCE(t->rx_cost);
 
-	if (likely(!cost) || utun_take(&t->rx_full, ktime_get_ns(), octets * cost >> UTUN_COST_SHIFT, READ_ONCE(t->rx_burst)))
+	if (likely(!cost) || utun_take(&t->rx_full, ktime_get_ns(), utun_cost_of(cost, octets), READ_ONCE(t->rx_burst)))
 		return ADMIT;
 	return UTUN_DROP_POLICED;
 }

@@ -97,7 +97,7 @@ void utun_tx_tunnel(struct utun_hub *hub, const struct utun_config *config, stru
 	struct rtable *rt;
 
 	if (unlikely(cost) &&
-	    !utun_take(&t->tx_full, ktime_get_ns(), size.octets * cost >> UTUN_COST_SHIFT, READ_ONCE(t->tx_burst))) {
+	    !utun_take(&t->tx_full, ktime_get_ns(), utun_cost_of(cost, size.octets), READ_ONCE(t->tx_burst))) {
 		refuse(hub, UTUN_DROP_POLICED, t, skb);
 		return;
 	}

@@ -173,8 +173,8 @@ static int check_socket(struct utun_hub *hub, struct sock *sk, const char **why)
 		*why = "the socket is of another network namespace";
 		return -EXDEV;
 	}
-	if (!inet_sk(sk)->inet_num || sock_flag(sk, SOCK_DEAD)) {
-		*why = "the socket is not bound";
+	if (sock_flag(sk, SOCK_DEAD)) {
+		*why = "the socket is closed";
 		return -EINVAL;
 	}
 	if (!__sk_user_data(sk) && !udp_sk(sk)->encap_type)
@@ -216,7 +216,10 @@ static int attach(struct utun_hub *hub, struct socket *socket, const char **why)
 	return 0;
 }
 
-/* Attaches a daemon's socket; our own on the same port are not needed any more. The caller holds the socket's file. */
+/*
+ * Attaches a daemon's socket; our own on the same port are not needed any more. One that is not bound yet has no port: it is
+ * attached again when it has. The caller holds the socket's file.
+ */
 int utun_udp_attach(struct utun_hub *hub, struct socket *socket, const char **why)
 {
 	LIST_HEAD(unneeded);
@@ -224,10 +227,10 @@ int utun_udp_attach(struct utun_hub *hub, struct socket *socket, const char **wh
 
 	mutex_lock(&utun_sockets_lock);
 	err = READ_ONCE(hub->dead) ? -ENODEV : attach(hub, socket, why);
-	if (!err) {
+	if (!err)
 		cancel_delayed_work(&hub->expiry);
+	if (!err || err == -EALREADY)
 		utun_keep_collect(hub, socket->sk, &unneeded);
-	}
 	mutex_unlock(&utun_sockets_lock);
 	utun_keep_release(&unneeded);
 	return err == -EALREADY ? 0 : err;

@@ -40,14 +40,15 @@
  *
  * UTUN_CMD_DEV_GET: the same attributes back, and UTUN_A_TUNNELS, UTUN_A_SOCKET (once for each socket).
  *
- * UTUN_CMD_SOCKET_ATTACH: UTUN_A_FD, a bound UDP socket of family AF_INET and of the device's network namespace becomes an
+ * UTUN_CMD_SOCKET_ATTACH: UTUN_A_FD, a UDP socket of family AF_INET and of the device's network namespace becomes an
  *   encapsulation socket. Datagrams whose first four bits are 6 are tunnelled packets and stay in the kernel. All others reach
  *   the socket unchanged, unless UTUN_F_TSP is set: then only those that begin with 0xf do (RFC 5572 section 5.2).
- *   Any number of sockets may be attached, so the next daemon attaches its own (SO_REUSEPORT) before the last one closes. To
- *   attach a socket again to the same device changes nothing. A socket is let go by SOCKET_DETACH, by its last close(2) and by
+ *   Any number of sockets may be attached, so the next daemon attaches its own (SO_REUSEPORT) before the last one closes. A
+ *   socket may be attached before it is bound, so that no tunnelled packet ever comes to it, and should be again when it is: only
+ *   then the kernel's own (below) go. But for that, to attach a socket again to the same device changes nothing. A socket is let go by SOCKET_DETACH, by its last close(2) and by
  *   the end of the device. Attaching is needed to receive only: packets to clients are sent from the tunnel's LOCAL address
  *   with or without a socket.
- *   EBADF; ENOTSOCK; EPROTONOSUPPORT: not UDP; EAFNOSUPPORT: not AF_INET; EINVAL: not bound; EXDEV: another namespace's;
+ *   EBADF; ENOTSOCK; EPROTONOSUPPORT: not UDP; EAFNOSUPPORT: not AF_INET; EINVAL: closed; EXDEV: another namespace's;
  *   EBUSY: attached to another device or encapsulating for somebody else; EMFILE: UTUN_SOCKETS_MAX are attached.
  *
  * UTUN_CMD_SOCKET_DETACH: UTUN_A_FD. ENOENT: it is not attached to the device.
@@ -139,7 +140,7 @@
 #define UTUN_MTU_MIN		1280
 #define UTUN_MTU_MAX		65507
 #define UTUN_MTU_DEFAULT	1472
-#define UTUN_RATE_MIN		1000		/* octets a second */
+#define UTUN_RATE_MIN		1		/* octets a second */
 #define UTUN_KEEP_FOREVER	0xffffffffU
 
 enum utun_cmd {

@@ -14,8 +14,13 @@ static inline void utun_compat_flags(struct net_device *dev)
 #endif
 #ifdef NETIF_F_NETNS_LOCAL
 	dev->features |= NETIF_F_NETNS_LOCAL;
-#else
+#elif defined(UTUN_COMPAT_NETNS_IMMUTABLE) /* 6.15, and stable releases before it */
 	dev->netns_immutable = true;
+#else
+	dev->netns_local = true;
+#endif
+#ifdef IFF_LIVE_RENAME_OK /* since 6.2 every device may be renamed while it is up */
+	dev->priv_flags |= IFF_LIVE_RENAME_OK;
 #endif
 }
 

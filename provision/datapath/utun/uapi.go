@@ -99,7 +99,7 @@ const (
 const dropUnattended uint8 = 15
 
 // The least rate in octets a second.
-const rateMin = 1000
+const rateMin = 1
 
 // enum utun_drop_attr
 const (
