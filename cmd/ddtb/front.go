@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -16,17 +15,12 @@ import (
 
 // openFront opens what clients speak to: the TSP server on its sockets, and the slow path of protocol 41.
 func (d *daemon) openFront(ctx context.Context, c config.Config, registry *prometheus.Registry) (task, error) {
-	attacher, attaches := d.dp.(datapath.Attacher)
-	opened, err := openSockets(ctx, c.Server, attaches)
+	attacher, _ := d.dp.(datapath.Attacher)
+	opened, err := openSockets(ctx, c.Server, attacher)
 	if err != nil {
 		return nil, err
 	}
 	d.closers = append(d.closers, opened.close)
-	if attaches {
-		if err := opened.attach(attacher); err != nil {
-			return nil, fmt.Errorf("datapath: %w", err)
-		}
-	}
 	udp, direct := injectors(d.dp)
 	server, err := tsp.NewServer(tsp.ServerConfig{
 		Backend: d.backend,

@@ -27,18 +27,19 @@ type sockets struct {
 	tcp []net.Listener
 }
 
-// openSockets opens a UDP and a TCP socket on each address. Nothing stays open after an error. shared lets others of this user
-// have UDP sockets at the same port: the kernel's own, which stand for those of a daemon that is gone.
-func openSockets(ctx context.Context, c config.Server, shared bool) (s sockets, err error) {
+// openSockets opens a UDP and a TCP socket on each address. Nothing stays open after an error. With an attacher others of this
+// user may have UDP sockets at the same port: the kernel's own, which stand for those of a daemon that is gone. Ours are handed
+// over before they are bound and again after.
+func openSockets(ctx context.Context, c config.Server, to datapath.Attacher) (s sockets, err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
 		}
 	}()
 	listen := net.ListenConfig{Control: bufferSocket}
-	if shared {
+	if to != nil {
 		listen.Control = func(network, address string, conn syscall.RawConn) error {
-			return errors.Join(bufferSocket(network, address, conn), shareSocket(network, conn))
+			return errors.Join(bufferSocket(network, address, conn), shareSocket(network, conn, to))
 		}
 	}
 	for _, addr := range c.Listen {
@@ -58,7 +59,10 @@ func openSockets(ctx context.Context, c config.Server, shared bool) (s sockets, 
 		}
 		s.tcp = append(s.tcp, tcp)
 	}
-	return s, nil
+	if to == nil {
+		return s, nil
+	}
+	return s, s.attach(to)
 }
 
 // close closes all; those that are closed already are no error.
@@ -87,14 +91,14 @@ func bufferSocket(network, _ string, conn syscall.RawConn) error {
 	})
 }
 
-// shareSocket lets further UDP sockets be bound to the same port.
-func shareSocket(network string, conn syscall.RawConn) error {
+// shareSocket lets further UDP sockets be bound to the same port, and hands this one over before any packet comes to it.
+func shareSocket(network string, conn syscall.RawConn, to datapath.Attacher) error {
 	if network != "udp4" && network != "udp6" {
 		return nil
 	}
 	var set error
 	err := conn.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
-	return errors.Join(err, set)
+	return errors.Join(err, set, to.Attach(conn))
 }
 
 // attach hands the UDP sockets to a datapath that takes the packets of tunnels out of them.

@@ -19,7 +19,7 @@ import (
 
 func TestSockets(t *testing.T) {
 	c := config.Server{Listen: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Port: freePort(t)}
-	s, err := openSockets(t.Context(), c, false)
+	s, err := openSockets(t.Context(), c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,13 +30,13 @@ func TestSockets(t *testing.T) {
 	if got, least := receiveBufferOf(t, s.udp[0]), plainBuffer(t); got <= least {
 		t.Errorf("receive buffer of %d octets, no more than the %d of any socket", got, least)
 	}
-	if _, err := openSockets(t.Context(), c, false); err == nil || !strings.Contains(err.Error(), "another ddtb, or another server on that port?") {
+	if _, err := openSockets(t.Context(), c, nil); err == nil || !strings.Contains(err.Error(), "another ddtb, or another server on that port?") {
 		t.Errorf("the same again: %v", err)
 	}
 	if err := s.close(); err != nil {
 		t.Error(err)
 	}
-	again, err := openSockets(t.Context(), c, false)
+	again, err := openSockets(t.Context(), c, nil)
 	if err != nil {
 		t.Fatalf("after close: %v", err)
 	}
@@ -44,7 +44,7 @@ func TestSockets(t *testing.T) {
 		t.Error(err)
 	}
 	c.Listen[0] = netip.MustParseAddr("192.0.2.77")
-	if _, err := openSockets(t.Context(), c, false); err == nil || !strings.Contains(err.Error(), "server.listen names an address this host does not own") {
+	if _, err := openSockets(t.Context(), c, nil); err == nil || !strings.Contains(err.Error(), "server.listen names an address this host does not own") {
 		t.Errorf("a strange address: %v", err)
 	}
 }
@@ -52,22 +52,22 @@ func TestSockets(t *testing.T) {
 // TestSocketsShared: with a datapath that takes over sockets the next daemon's are opened beside those that are there.
 func TestSocketsShared(t *testing.T) {
 	c := config.Server{Listen: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Port: freePort(t)}
-	kernels := net.ListenConfig{Control: func(network, _ string, conn syscall.RawConn) error { return shareSocket(network, conn) }}
+	taken := &takenSockets{}
+	kernels := net.ListenConfig{Control: func(network, _ string, conn syscall.RawConn) error { return shareSocket(network, conn, taken) }}
 	stands, err := kernels.ListenPacket(t.Context(), "udp4", netip.AddrPortFrom(c.Listen[0], c.Port).String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stands.Close()
-	if _, err := openSockets(t.Context(), c, false); err == nil {
+	if _, err := openSockets(t.Context(), c, nil); err == nil {
 		t.Error("not shared, and opened beside another")
 	}
-	s, err := openSockets(t.Context(), c, true)
+	s, err := openSockets(t.Context(), c, taken)
 	if err != nil {
 		t.Fatal(err)
 	}
-	taken := &takenSockets{}
-	if err := s.attach(taken); err != nil || taken.n != 1 {
-		t.Errorf("%d sockets handed over, %v", taken.n, err)
+	if taken.n != 3 {
+		t.Errorf("handed over %d times; each of two before it is bound, and ours again is expected", taken.n)
 	}
 	if err := s.close(); err != nil {
 		t.Error(err)

@@ -80,8 +80,9 @@ type Injector interface {
 // Attacher is what a Datapath has besides that takes the packets of tunnels out of the daemon's own UDP sockets, before they come
 // to them.
 type Attacher interface {
-	// Attach hands over a UDP socket that is bound to one of Config.Local, or to its port, with SO_REUSEPORT set. It is let go
-	// when the socket is closed; tunnels go on without it. The same socket again changes nothing.
+	// Attach hands over a UDP socket with SO_REUSEPORT set, before it is bound to one of Config.Local, or to its port, so that
+	// no packet of a tunnel comes to it, and again after, so that the kernel's own may go that stood for it. It is let go when
+	// the socket is closed; tunnels go on without it.
 	Attach(socket syscall.RawConn) error
 }
 

@@ -248,6 +248,9 @@ func (e *Env) listen(t *testing.T) net.PacketConn {
 	t.Helper()
 	listen := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) (err error) {
 		control := conn.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+		if attacher, ok := e.dp.(datapath.Attacher); ok && control == nil && err == nil {
+			err = attacher.Attach(conn)
+		}
 		return errors.Join(control, err)
 	}}
 	var socket net.PacketConn
