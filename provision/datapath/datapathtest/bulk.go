@@ -14,14 +14,23 @@ import (
 	"ddtb/provision/datapath"
 )
 
-// ethtoolGRO is ETHTOOL_SGRO (linux/ethtool.h).
-const ethtoolGRO = 0x2c
+// Commands of linux/ethtool.h: ETHTOOL_STXCSUM, ETHTOOL_SGRO.
+const (
+	ethtoolTxChecksum = 0x17
+	ethtoolGRO        = 0x2c
+)
 
 // coalesce turns generic receive offload of a server's device on or off. Segmentation offload is off anyway: a veth has none
 // while its other end runs an XDP program.
 func (e *Env) coalesce(t *testing.T, device string, on bool) {
 	t.Helper()
-	value := struct{ command, data uint32 }{command: ethtoolGRO}
+	e.offload(t, device, ethtoolGRO, on)
+}
+
+// offload turns one of the offloads of a server's device on or off.
+func (e *Env) offload(t *testing.T, device string, command uint32, on bool) {
+	t.Helper()
+	value := struct{ command, data uint32 }{command: command}
 	if on {
 		value.data = 1
 	}
@@ -37,7 +46,7 @@ func (e *Env) coalesce(t *testing.T, device string, on bool) {
 		must(t, err)
 		defer func() { _ = unix.Close(fd) }()
 		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
-			t.Fatalf("%s: GRO: %v", device, errno)
+			t.Fatalf("%s: ethtool command %#x: %v", device, command, errno)
 		}
 	})
 }

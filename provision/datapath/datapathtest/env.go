@@ -172,6 +172,7 @@ func (e *Env) connect(wire *space, device string, mac net.HardwareAddr, far stri
 	carries(e.t, e.server, device)
 	carries(e.t, wire, far)
 	e.passXDP(wire, peer.Attrs().Index)
+	e.offload(e.t, device, ethtoolTxChecksum, false) // as on a wire: what comes out has its checksums
 }
 
 func (e *Env) passXDP(s *space, index int) {

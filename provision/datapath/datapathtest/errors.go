@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -109,17 +110,16 @@ func tooBigFlood(t *testing.T, e *Env) {
 			const packets = 2000
 			before := e.drops(t)[datapath.TooBig].Packets
 			packet := sized(coreHost, tunnel.Endpoint, octets)
+			start := time.Now()
 			for range packets {
 				e.fromCore(packet)
 			}
-			eventually(t, func() string {
-				if e.drops(t)[datapath.TooBig].Packets > before {
-					return ""
-				}
-				return "every one of them was answered"
-			})
 			e.fromCore(sized(coreHost, tunnel.Endpoint, 1280)) // all before it have been judged
 			e.atClient(t, tunnel, sized(coreHost, tunnel.Endpoint, 1280))
+			// An emulated machine may take so long that each packet deserves its answer.
+			if fast := time.Since(start) < time.Second; fast && e.drops(t)[datapath.TooBig].Packets == before {
+				t.Error("every one of them was answered")
+			}
 			if dropped := e.drops(t)[datapath.TooBig].Packets - before; dropped > packets {
 				t.Errorf("%d dropped of %d", dropped, packets)
 			}
