@@ -48,7 +48,7 @@ type Store struct {
 	hasher  *hasher
 	cache   *cache
 	guard   *guard
-	decoy   record // stands in for accounts that are not there
+	decoy   record          // stands in for accounts that are not there
 	offers  []aaa.Mechanism // not to be changed
 	wait    func(context.Context, time.Duration) error
 
