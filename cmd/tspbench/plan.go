@@ -16,7 +16,8 @@ type plan struct {
 	tcp     tcpOptions
 	restart restartOptions // logins and memory too: one daemon serves all three
 	smaller []int          // numbers of sessions for the growth table besides
-	broker  int            // sessions of the broker alone, 0 for none
+	lease   leaseOptions
+	broker  int // sessions of the broker alone, 0 for none
 }
 
 func fullPlan() plan {
@@ -35,6 +36,7 @@ func fullPlan() plan {
 			rate: 20_000, repeat: 5,
 		},
 		smaller: []int{1000},
+		lease:   leaseOptions{leases: []int{1000, 100_000, 1_000_000}, callers: 64, duration: 3 * time.Second, program: "redis-server"},
 		broker:  1_000_000,
 	}
 }
@@ -48,5 +50,6 @@ func quickPlan() plan {
 	p.tcp = tcpOptions{repeat: 1, duration: time.Second}
 	p.restart.repeat = 1
 	p.smaller, p.broker = nil, 0
+	p.lease.leases, p.lease.duration = []int{1000}, time.Second
 	return p
 }

@@ -97,9 +97,15 @@ func TestRootBroker(t *testing.T) {
 		"session.bytes.1000", "broker.per_s")
 }
 
+func TestLease(t *testing.T) {
+	o := leaseOptions{leases: []int{100, 200}, callers: 8, duration: 50 * time.Millisecond, program: "redis-server"}
+	smoke(t, func(ctx context.Context, r *report) error { return leases(ctx, o, r) },
+		"lease.redis.100.per_s", "lease.redis.100.extended.per_s", "lease.redis.200.per_s", "lease.redis.200.extended.per_s")
+}
+
 // TestCommands: every subject is a command with its own help, and what makes no sense is refused.
 func TestCommands(t *testing.T) {
-	for _, name := range []string{"packets", "ping", "tcp", "login", "memory", "restart", "all"} {
+	for _, name := range []string{"packets", "ping", "tcp", "login", "memory", "restart", "lease", "all"} {
 		out := &bytes.Buffer{}
 		command := root()
 		command.SetOut(out)

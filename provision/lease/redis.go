@@ -142,7 +142,7 @@ func (r *Redis) make(ctx context.Context, p *sharedPool, drop bool) error {
 	if p.delegates() {
 		prefix = netip.PrefixFrom(p.PrefixBase, p.PrefixLen).String()
 	}
-	a, err := r.once(ctx, scriptOpen, p.key, p.Size, p.First, p.EndpointBase, prefix,
+	a, err := r.once(ctx, scriptOpen, p.key, p.Size, p.First, p.EndpointBase.String(), prefix,
 		r.options.Quarantine.Milliseconds(), r.options.TTL.Milliseconds(), flag(drop))
 	if err != nil {
 		return r.unavailable(err)

@@ -66,6 +66,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ddtb_redis_errors_total", Help: "Commands to Redis that failed, by the kind of error."}, []string{"kind"}),
 	}
+	for _, kind := range []string{"auth", "acl", "readonly", "full", "loading", "cluster", "timeout", "network", "other"} {
+		m.errors.WithLabelValues(kind) // shown as 0 from the start
+	}
 	if r == nil {
 		return m, nil
 	}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"ddtb/provision/redis/redistest"
+	"ddtb/tsp"
+)
+
+const redisGuide = "../../contrib/redis.md"
+
+// redisSite is a site whose leases are in server, for the user that the guide has made.
+func redisSite(t *testing.T, server *redistest.Server) *site {
+	t.Helper()
+	setuser := regexp.MustCompile(`(?m)^    ACL SETUSER (.*)$`).FindStringSubmatch(readText(t, redisGuide))
+	if setuser == nil {
+		t.Fatal("the guide makes no user")
+	}
+	command := []any{"ACL", "SETUSER"}
+	for _, word := range strings.Fields(strings.Replace(setuser[1], "PASSWORD", "wonderful", 1)) {
+		command = append(command, word)
+	}
+	if err := server.Client().Do(t.Context(), command...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(t)
+	password := filepath.Join(s.dir, "redis.password")
+	if err := os.WriteFile(password, []byte("wonderful\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.lines["session"] = fmt.Sprintf("sweep = \"1s\"\n[lease]\nstore = \"redis\"\ngrace = \"1s\"\n[redis]\naddresses = [%q]\nusername = \"ddtb\"\npassword_file = %q\ntimeout = \"5s\"",
+		server.Addr, password)
+	return s
+}
+
+// loginSoon logs in once the grace of the new pool is over.
+func loginSoon(t *testing.T, s *site, user string) {
+	t.Helper()
+	await(t, "login of "+user, func() bool {
+		_, err := s.login(t, "udp", tsp.Client{User: user, Password: "secret"}, tsp.Request{Type: tsp.V6UDPV4})
+		return err == nil
+	})
+}
+
+// TestRedisGuide follows contrib/redis.md: its user, its configuration, and every line of redis-cli in it.
+func TestRedisGuide(t *testing.T) {
+	server := redistest.Start(t)
+	s := redisSite(t, server)
+	r := s.start(t)
+	r.addUser(t, "alice", "secret")
+	loginSoon(t, s, "alice")
+	lines := regexp.MustCompile(`(?m)^    (redis-cli .*)$`).FindAllStringSubmatch(readText(t, redisGuide), -1)
+	want := []string{
+		`(?s)endpoint\n2001:db8:f000:1::\n.*epoch\n\d+\n.*size\n65536\n`, `^1\n$`,
+		`^alice\ntest\n[0-9a-f]+\nactive\n\d{13}\n\d{13}\n2001:db8:f000:1::1\n2001:db8:1000:100::/56\n$`, `^1\n$`, `^1\n\d{13}\n$`, `^\n?$`,
+		`^test\n\d{13}\n$`, `^[0-9a-f]+\n\d+\n$`, `(?s)user\nalice\n.*client\n`, `(?s)login\n`,
+	}
+	if len(lines) != len(want) {
+		t.Fatalf("%d lines of redis-cli, want %d", len(lines), len(want))
+	}
+	host, port, _ := net.SplitHostPort(server.Addr)
+	for i, line := range lines {
+		text := strings.ReplaceAll(line[1], "redis-cli ", "redis-cli -h "+host+" -p "+port+" ")
+		out := ""
+		matches := func() bool {
+			b, err := exec.Command("sh", "-c", text).CombinedOutput()
+			if out = string(b); err != nil {
+				t.Fatalf("%s: %v: %s", line[1], err, out)
+			}
+			return regexp.MustCompile(want[i]).MatchString(out)
+		}
+		for deadline := time.Now().Add(patience); !matches(); time.Sleep(50 * time.Millisecond) { // sessions are written behind the login
+			if time.Now().After(deadline) {
+				t.Errorf("%s\n%s\nwant %s", line[1], out, want[i])
+				break
+			}
+		}
+	}
+	_, metrics := get(t, "http://"+s.metrics+"/metrics")
+	for _, key := range regexp.MustCompile("`(ddtb_[a-z_]+)`").FindAllStringSubmatch(readText(t, redisGuide), -1) {
+		if !strings.Contains(metrics, key[1]) {
+			t.Errorf("%s: no such metric", key[1])
+		}
+	}
+	if strings.Contains(r.logs.String(), "wonderful") {
+		t.Error("the password stands in the log")
+	}
+}
+
+// TestRedisAway: while Redis is away a subscriber with a tunnel here gets it again, another is told to try later.
+func TestRedisAway(t *testing.T) {
+	server := redistest.Start(t, "--appendonly", "yes")
+	s := redisSite(t, server)
+	r := s.start(t)
+	r.addUser(t, "alice", "secret")
+	r.addUser(t, "bob", "secret")
+	loginSoon(t, s, "alice")
+	before := r.sessions(t)[0]
+	server.Kill()
+	if _, err := s.login(t, "udp", tsp.Client{User: "bob", Password: "secret"}, tsp.Request{Type: tsp.V6UDPV4}); err == nil || !strings.Contains(err.Error(), "521") {
+		t.Errorf("bob: %v, want 521", err)
+	}
+	loginSoon(t, s, "alice")
+	await(t, "alice's second session", func() bool {
+		all := r.sessions(t)
+		return len(all) == 1 && all[0].ID != before.ID && all[0].Endpoint == before.Endpoint
+	})
+	server.Run()
+	if err := server.Client().Do(context.Background(), "ACL", "SETUSER", "ddtb", "on", ">wonderful", "~ddtb:*", "&*", "+@all").Err(); err != nil {
+		t.Fatal(err)
+	}
+	loginSoon(t, s, "bob")
+}
+
+// TestCheckRedis: ddtb check tells what is wrong with Redis.
+func TestCheckRedis(t *testing.T) {
+	server := redistest.Start(t)
+	s := redisSite(t, server)
+	s.write(t)
+	conf, err := load(s.file(), loopback())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := checkRedis(t.Context(), conf); f.bad || !strings.Contains(f.detail, "version") {
+		t.Errorf("%+v", f)
+	}
+	if err := os.WriteFile(conf.Redis.PasswordFile, []byte("guess"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f := checkRedis(t.Context(), conf); !f.bad || !strings.Contains(f.detail, "password or user refused") || strings.Contains(f.detail, "guess") {
+		t.Errorf("%+v", f)
+	}
+}
