@@ -13,7 +13,7 @@ import (
 
 // RouteProtocol is the protocol number of the routes the driver adds, for `ip route show proto 153` and for routing
 // daemons; all drivers use the same. /etc/iproute2/rt_protos.d can give it the name ddtb.
-const RouteProtocol = 153
+const RouteProtocol = datapath.RouteProtocol
 
 // Layout is how many devices there are.
 type Layout string

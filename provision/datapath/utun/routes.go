@@ -19,8 +19,9 @@ const (
 	// guardMetric is that of the routes that stand behind those to the device: if it is taken down, packets for the tunnels end
 	// here instead of going back to where the default route leads, and round for ever.
 	guardMetric = 1 << 30
-	// clientMetric is that of routes to client devices: they go before those to the shared device, which has 1024.
-	clientMetric = 512
+	// clientMetric is that of routes to client devices: they go before those to the shared device, for pools (1024) and for
+	// single subscribers (datapath.LeaseMetric).
+	clientMetric = 256
 )
 
 // gateway is a next hop on the device. There is nobody; but a route with a gateway makes one neighbour entry, a route without
@@ -88,7 +89,7 @@ func (r router) take(route *netlink.Route) error {
 	return nil
 }
 
-// set makes the routes to the shared device those to the wanted prefixes and no others. Routes to client devices stay.
+// set makes the routes to the shared device those to the wanted prefixes and no others. Routes to client devices and those for routing daemons stay.
 func (r router) set(wanted []netip.Prefix, index int) error {
 	there, err := ourRoutes(r.host)
 	if err != nil {
@@ -102,7 +103,7 @@ func (r router) set(wanted []netip.Prefix, index int) error {
 	for _, route := range there {
 		prefix := toPrefix(route.Dst)
 		switch {
-		case route.Priority == clientMetric:
+		case route.Priority == clientMetric || route.Priority == datapath.LeaseMetric:
 		case want[prefix] && route.Type == unix.RTN_UNREACHABLE:
 			guarded[prefix] = true
 		case want[prefix] && route.LinkIndex == index && route.MTU == r.mtu:
