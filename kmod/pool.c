@@ -4,7 +4,7 @@
 #include "pool.h"
 
 /* A range of addresses, both ends included. */
-struct range {
+struct utun_span {
 	struct utun_wide first, last;
 };
 
@@ -53,22 +53,22 @@ struct in6_addr utun_pool_prefix(const struct utun_pool *p, u32 index)
 }
 
 /* All of the size blocks of 2^shift addresses from base on; size at least 1. */
-static struct range blocks(struct utun_wide base, unsigned int shift, u32 size)
+static struct utun_span blocks(struct utun_wide base, unsigned int shift, u32 size)
 {
-	return (struct range){ base, sum(utun_plus(base, shift, size - 1), low_bits(shift)) };
+	return (struct utun_span){ base, sum(utun_plus(base, shift, size - 1), low_bits(shift)) };
 }
 
-static struct range endpoints(const struct utun_pool *p)
+static struct utun_span endpoints(const struct utun_pool *p)
 {
 	return blocks(p->endpoint, 0, p->size);
 }
 
-static struct range prefixes(const struct utun_pool *p)
+static struct utun_span prefixes(const struct utun_pool *p)
 {
 	return blocks(p->prefix, 128 - p->prefix_len, p->delegates);
 }
 
-static bool overlap(struct range a, struct range b)
+static bool overlap(struct utun_span a, struct utun_span b)
 {
 	return !less(a.last, b.first) && !less(b.last, a.first);
 }
@@ -110,7 +110,7 @@ bool utun_pool_fits(const struct utun_pool *p)
 /* Whether a prefix (or an address: len 128) shares an address with a pool. */
 bool utun_pool_overlaps(const struct utun_pool *p, const struct in6_addr *a, u8 len)
 {
-	struct range r = { utun_wide(a), sum(utun_wide(a), low_bits(128 - len)) };
+	struct utun_span r = { utun_wide(a), sum(utun_wide(a), low_bits(128 - len)) };
 
 	return overlap(r, endpoints(p)) || (p->delegates && overlap(r, prefixes(p)));
 }
