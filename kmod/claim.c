@@ -52,8 +52,9 @@ int utun_claim_take(struct utun_hub *hub, const struct utun_claim *set, u32 id, 
 		if (utun_foreigners_holder(&hub->foreign, set->of[n].addr, set->of[n].len, &holder)) {
 			if (holder == id)
 				continue;
-			err = utun_refuse(why, -EADDRINUSE, set->of[n].len == 128 ? UTUN_TUNNEL_A_ENDPOINT : UTUN_TUNNEL_A_PREFIX,
-				     "it is another tunnel's");
+			err = utun_refuse(why, -EADDRINUSE,
+					  set->of[n].len == 128 ? UTUN_TUNNEL_A_ENDPOINT : UTUN_TUNNEL_A_PREFIX,
+					  "it is another tunnel's");
 			goto undo;
 		}
 		err = utun_foreigners_add(&hub->foreign, set->of[n].addr, set->of[n].len, id);

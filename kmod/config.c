@@ -77,7 +77,7 @@ static bool move(struct utun_hub *hub, struct utun_config *from, struct utun_con
 
 typedef void (*visit_t)(struct utun_hub *hub, struct utun_config *config, struct utun_tunnel *t, void *arg);
 
-static void for_each_tunnel(struct utun_hub *hub, struct utun_config *config, visit_t visit, void *arg)
+static void visit_tunnels(struct utun_hub *hub, struct utun_config *config, visit_t visit, void *arg)
 {
 	unsigned int n;
 	u32 i;
@@ -120,7 +120,7 @@ void utun_config_apply(struct utun_hub *hub, struct utun_config *config)
 
 	utun_batch_init(&c.batch);
 	if (old)
-		for_each_tunnel(hub, old, visit, &c);
+		visit_tunnels(hub, old, visit, &c);
 	rcu_assign_pointer(hub->config, config);
 	if (!old)
 		return;
@@ -143,7 +143,7 @@ void utun_config_flush(struct utun_hub *hub)
 
 	utun_batch_init(&batch);
 	if (config)
-		for_each_tunnel(hub, config, clear_slot, &batch);
+		visit_tunnels(hub, config, clear_slot, &batch);
 	utun_batch_settle(&batch);
 }
 

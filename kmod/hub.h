@@ -49,7 +49,7 @@ struct utun_hub {
 	struct utun_foreigners foreign;
 	atomic64_t complaints, mismatches;		/* buckets of Packet Too Big and of events */
 
-	struct mutex lock;
+	struct mutex lock;				/* what is said above */
 	bool dead;
 	u32 tunnels;
 

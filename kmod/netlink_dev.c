@@ -57,7 +57,7 @@ static int parse_pool(struct utun_config *config, const struct nlattr *attr, str
 		return err;
 	if (!tb[UTUN_POOL_A_FIRST] || !tb[UTUN_POOL_A_SIZE] || !tb[UTUN_POOL_A_ENDPOINT] ||
 	    !tb[UTUN_POOL_A_PREFIX] != !tb[UTUN_POOL_A_PREFIX_LEN])
-		return utun_blame(info->extack, attr, -EINVAL, "a pool has a first id, a size, endpoints, and both or none of prefix and length");
+		return utun_blame(info->extack, attr, -EINVAL, "a pool has id, size, endpoint; a prefix has a length");
 	pool = &config->pools[config->n_pools++];
 	pool->first = nla_get_u32(tb[UTUN_POOL_A_FIRST]);
 	pool->size = nla_get_u32(tb[UTUN_POOL_A_SIZE]);

@@ -207,6 +207,7 @@ void utun_rx(struct utun_hub *hub, struct sk_buff *skb, unsigned int outer, cons
 {
 	const struct utun_config *config = rcu_dereference(hub->config);
 	struct inbound in = { .skb = skb, .ends = ends };
+	struct utun_offence offence = { .ends = ends };
 	enum utun_drop verdict;
 
 	if (unlikely(!config)) {
@@ -215,8 +216,9 @@ void utun_rx(struct utun_hub *hub, struct sk_buff *skb, unsigned int outer, cons
 	}
 	verdict = admit(hub, config, &in, outer);
 	if (unlikely(verdict)) {
-		utun_drop(hub, verdict, &(struct utun_offence){ ends, in.ip6 ? &in.ip6->saddr : NULL,
-								in.owner.slot ? &in.owner.id : NULL });
+		offence.inner = in.ip6 ? &in.ip6->saddr : NULL;
+		offence.id = in.owner.slot ? &in.owner.id : NULL;
+		utun_drop(hub, verdict, &offence);
 		dev_core_stats_rx_dropped_inc(hub->dev);
 		kfree_skb(skb);
 		return;

@@ -163,6 +163,7 @@ static struct utun_tunnel *find(const struct utun_hub *hub, const struct utun_co
 static void transmit(struct utun_hub *hub, struct sk_buff *skb)
 {
 	const struct utun_config *config = rcu_dereference(hub->config);
+	struct utun_offence offence = {};
 	struct utun_owner owner;
 	struct utun_tunnel *t;
 	u32 mtu;
@@ -174,8 +175,9 @@ static void transmit(struct utun_hub *hub, struct sk_buff *skb)
 	}
 	t = find(hub, config, skb, &owner);
 	if (unlikely(!t)) {
-		utun_drop(hub, UTUN_DROP_NO_DESTINATION, &(struct utun_offence){ NULL, &ipv6_hdr(skb)->saddr,
-										 owner.slot ? &owner.id : NULL });
+		offence.inner = &ipv6_hdr(skb)->saddr;
+		offence.id = owner.slot ? &owner.id : NULL;
+		utun_drop(hub, UTUN_DROP_NO_DESTINATION, &offence);
 		dev_core_stats_tx_dropped_inc(skb->dev);
 		kfree_skb(skb);
 		return;

@@ -26,6 +26,7 @@
 #include "socket.h"
 #include "udp.h"
 
+/* See above. */
 DEFINE_MUTEX(utun_sockets_lock);
 DEFINE_SPINLOCK(utun_socket_list);
 

@@ -59,7 +59,8 @@ static void index_of_prefix(struct kunit *test)
 			has_carry = !(last.hi == U64_MAX && last.lo == U64_MAX);
 			last = sum(last, (struct utun_wide){ 0, 1 });
 			if (has_carry)
-				KUNIT_EXPECT_FALSE_MSG(test, utun_index(last, base, 128 - len, size, &index), "len %u size %u", len, size);
+				KUNIT_EXPECT_FALSE_MSG(test, utun_index(last, base, 128 - len, size, &index),
+						       "len %u size %u", len, size);
 			before = sum(base, (struct utun_wide){ U64_MAX, U64_MAX });
 			if (base.hi)
 				KUNIT_EXPECT_FALSE(test, utun_index(before, base, 128 - len, size, &index));
@@ -133,7 +134,8 @@ static void pools_collide(struct kunit *test)
 	struct utun_pool p = make_pool(100, 10, "2001:db8::", "2001:db8:1000::", 48);
 	struct utun_pool apart = make_pool(110, 10, "2001:db8::a", "2001:db8:100a::", 48);
 	struct utun_pool id = make_pool(109, 1, "2001:db9::", NULL, 0), endpoint = make_pool(0, 1, "2001:db8::9", NULL, 0);
-	struct utun_pool inside = make_pool(0, 1, "2001:db8:1009::9", NULL, 0), prefix = make_pool(0, 1, "2001:db9::", "2001:db8::", 32);
+	struct utun_pool inside = make_pool(0, 1, "2001:db8:1009::9", NULL, 0);
+	struct utun_pool prefix = make_pool(0, 1, "2001:db9::", "2001:db8::", 32);
 	struct in6_addr a;
 
 	KUNIT_EXPECT_FALSE(test, utun_pools_collide(&p, &apart));
@@ -163,7 +165,8 @@ static void ecn(struct kunit *test)
 
 	for (inner = 0; inner < 4; inner++)
 		for (outer = 0; outer < 4; outer++)
-			KUNIT_EXPECT_EQ_MSG(test, utun_merge_ecn(0xb8 | inner, 0x48 | outer), merged[inner][outer], "%u in %u", inner, outer);
+			KUNIT_EXPECT_EQ_MSG(test, utun_merge_ecn(0xb8 | inner, 0x48 | outer), merged[inner][outer],
+					    "%u in %u", inner, outer);
 }
 
 static void addresses(struct kunit *test)
@@ -202,21 +205,21 @@ static void bucket(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, utun_cost(0), 0);
 	for (n = 0; n < 100; n++)
-		taken += utun_take(&full, now, 1250 * cost >> UTUN_COST_SHIFT, burst);
+		taken += utun_take(&full, now, utun_cost_of(cost, 1250), burst);
 	KUNIT_EXPECT_EQ(test, taken, 10);
 	for (taken = 0, n = 0; n < 10000; n++, now += NSEC_PER_MSEC)
-		taken += utun_take(&full, now, 1250 * cost >> UTUN_COST_SHIFT, burst);
+		taken += utun_take(&full, now, utun_cost_of(cost, 1250), burst);
 	KUNIT_EXPECT_GE(test, taken, 999);
 	KUNIT_EXPECT_LE(test, taken, 1001);
 	/* One longer than the burst passes, and is paid for. */
 	now += 10 * NSEC_PER_SEC;
-	KUNIT_EXPECT_TRUE(test, utun_take(&full, now, 25000 * cost >> UTUN_COST_SHIFT, burst));
+	KUNIT_EXPECT_TRUE(test, utun_take(&full, now, utun_cost_of(cost, 25000), burst));
 	KUNIT_EXPECT_FALSE(test, utun_take(&full, now, 1, burst));
 	KUNIT_EXPECT_TRUE(test, utun_take(&full, now + 110 * NSEC_PER_MSEC, 1, burst));
-	/* The extremes do not overflow: 1 kB/s and 100 Gbit/s, the largest burst, the largest packet. */
-	KUNIT_EXPECT_EQ(test, 524280ULL * utun_cost(UTUN_RATE_MIN) >> UTUN_COST_SHIFT, 524280ULL * NSEC_PER_MSEC);
-	KUNIT_EXPECT_EQ(test, 12500000000ULL * utun_cost(12500000000ULL) >> (UTUN_COST_SHIFT + 16), NSEC_PER_SEC >> 16);
-	KUNIT_EXPECT_EQ(test, utun_burst(UTUN_RATE_MIN, U32_MAX), (u64)U32_MAX * NSEC_PER_MSEC);
+	/* The extremes do not overflow: 1 octet/s and 100 Gbit/s, the largest burst, the largest packet. */
+	KUNIT_EXPECT_EQ(test, utun_cost_of(utun_cost(1), 524280), 524280 * NSEC_PER_SEC);
+	KUNIT_EXPECT_EQ(test, utun_cost_of(utun_cost(12500000000ULL), 1250000000), 99999904);
+	KUNIT_EXPECT_EQ(test, utun_burst(1, U32_MAX), (u64)U32_MAX * NSEC_PER_SEC);
 }
 
 static struct kunit_case cases[] = {

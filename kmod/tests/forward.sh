@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# shellcheck source=lib.sh disable=SC2119
+# shellcheck source=common disable=SC2119
 #
-# Packets both ways in both encapsulations, echo in place, spoofing, MTU, counters, policing; topology: lib.sh.
-. "$(dirname "$0")/lib.sh"
+# Packets both ways in both encapsulations, echo in place, spoofing, MTU, counters, policing; topology: common.
+. "$(dirname "$0")/common"
 
 topology
 serve
@@ -37,14 +37,15 @@ changed() { # the same session goes on, with another prefix; then back
 		ctl set utun0 5 udp 10.0.0.1:3653 10.0.0.2:5005 2001:db8:ffff::5 prefix 2a00:db8:500::/40 session 2
 }
 
-from() { # from ADDRESS [INTERFACE]: a packet with a source that is not the tunnel's
-	ip -n cl addr replace "$1/128" dev "${2-u0}" nodad
-	via "$1" pinged "$1" fd00:5::2 1
-	ip -n cl addr del "$1/128" dev "${2-u0}"
+from() { # from ADDRESS: a packet by the UDP tunnel with a source that is not its own
+	ip -n cl addr replace "$1/128" dev u0 nodad
+	ip -n cl route replace fd00:5::/64 dev u0 src "$1"
+	cl ping -q -c 1 -W 1 -I "$1" fd00:5::2
+	ip -n cl route replace fd00:5::/64 dev u0
+	ip -n cl addr del "$1/128" dev u0
 }
 
 spoofed() {
-	ip -n cl route replace fd00:5::/64 dev u0
 	ok "inner source of nobody" refused 2 from fd00:bad::1
 	ok "inner source of a tunnel not in force" refused 3 from 2001:db8:ffff::9
 	ok "inner source of another tunnel" refused 5 from 2001:db8:ffff::6 # encapsulation: that one is protocol 41
@@ -97,5 +98,3 @@ ok "without it the shared one serves" via 2001:db8:ffff::5 pinged 2001:db8:ffff:
 # The last counters; a batch with one that is not there.
 ok "delete" sh -c "ip netns exec srv $UTUNCTL del utun0 5 6 99 | grep -c '^tunnel' | grep -qx 2"
 ok "deleted" refused 3 via 2001:db8:ffff::5 pinged 2001:db8:ffff::5 fd00:5::2 1
-kill "$daemon"
-exit "$failed"

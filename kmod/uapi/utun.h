@@ -105,9 +105,9 @@
  *
  * From clients, in this order: the lengths of UDP and IPv6 header must agree, what follows the inner packet in the datagram is cut
  * off, else MALFORMED. The tunnel is found by the inner source by arithmetic: not a tunnel's is INNER_SOURCE (or
- * LINK_LOCAL for fe80::/10 and ::), no tunnel in force NO_TUNNEL, an address the tunnel does not have INNER_SOURCE. Its ENCAP, LOCAL,
- * REMOTE and ports must be the packet's: ENCAPSULATION, OUTER_SOURCE. A destination in ff00::/8, fe80::/10 or ::/64 is MARTIAN. ECN
- * is merged by RFC 6040 section 4.2: ILLEGAL_ECN. Above the rate: POLICED. Then it counts, and is seen. An ICMPv6 echo
+ * LINK_LOCAL for fe80::/10 and ::), no tunnel in force NO_TUNNEL, an address the tunnel does not have INNER_SOURCE. Its ENCAP,
+ * LOCAL, REMOTE and ports must be the packet's: ENCAPSULATION, OUTER_SOURCE. A destination in ff00::/8, fe80::/10 or ::/64 is
+ * MARTIAN. ECN is merged by RFC 6040 section 4.2: ILLEGAL_ECN. Above the rate: POLICED. Then it counts, and is seen. An ICMPv6 echo
  * request to UTUN_A_SERVER is answered at once, with hop limit 64; all else comes in by the device. Fragments of outer packets
  * are reassembled and IPv4 options skipped by the stack before. An outer UDP checksum that is not 0 is verified.
  *
@@ -116,9 +116,9 @@
  *
  * To clients: not IPv6, or to a MARTIAN address: dropped silently, it is the stack's own noise. No tunnel in force has the
  * destination: NO_DESTINATION. Above the MTU: Packet Too Big with the tunnel's MTU, from the address the stack chooses towards the
- * sender, never about an ICMPv6 error; at most 1000 a second and device with a burst of 100, beyond it TOO_BIG. Above the rate: POLICED. No IPv4
- * route: NO_ROUTE. The outer header has TTL 64, DF clear (the MTU is static: RFC 4213 section 3.2.1), the inner packet's DSCP
- * (0 with UTUN_F_PIPE, RFC 2983) and ECN (RFC 6040 normal mode). The UDP checksum is 0, or computed with UTUN_F_CSUM.
+ * sender, never about an ICMPv6 error; at most 1000 a second and device with a burst of 100, beyond it TOO_BIG. Above the rate:
+ * POLICED. No IPv4 route: NO_ROUTE. The outer header has TTL 64, DF clear (the MTU is static: RFC 4213 section 3.2.1), the inner
+ * packet's DSCP (0 with UTUN_F_PIPE, RFC 2983) and ECN (RFC 6040 normal mode). The UDP checksum is 0, or computed with UTUN_F_CSUM.
  * The outer route is looked up with TOS 0.
  *
  * Counters are of inner packets and their octets; a packet that GRO put together counts as those it was made of, one that GSO
@@ -290,7 +290,7 @@ enum utun_drop_attr {
 	UTUN_DROP_A_REASON,		/* u8: utun_drop */
 	UTUN_DROP_A_PACKETS,		/* u64 */
 	UTUN_DROP_A_AGE,		/* u64: milliseconds since the last; what follows is of the last, and absent if unknown */
-	UTUN_DROP_A_ID,			/* u32: tunnel whose address it had, in force or not: the inner source, to clients the destination */
+	UTUN_DROP_A_ID,			/* u32: whose address it had as inner source (to clients: destination), in force or not */
 	UTUN_DROP_A_ENCAP,		/* u8 */
 	UTUN_DROP_A_REMOTE,		/* be32: outer source; to clients, of the tunnel */
 	UTUN_DROP_A_REMOTE_PORT,	/* be16 */
