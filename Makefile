@@ -26,6 +26,10 @@ BENCHTOOLS := $(TOOLS) iperf3:iperf3 redis-server:redis-server
 
 VMTOOLS := $(TOOLS) qemu-system-x86_64:qemu-system-x86 /bin/busybox:busybox-static cpio:cpio depmod:kmod xz:xz-utils gcc-12:gcc-12 tc:iproute2 flock:util-linux
 
+# What builds modules and kernels (kmod/scripts/kernels).
+KMODTOOLS := gcc-12:gcc-12 sparse:sparse flex:flex bison:bison bc:bc xz:xz-utils modinfo:kmod pahole:pahole perl:perl \
+	/usr/include/libelf.h:libelf-dev /usr/include/openssl/ssl.h:libssl-dev
+
 LINTER_VERSION := v2.15.0
 LINTER := bin/golangci-lint-$(LINTER_VERSION)
 
@@ -54,6 +58,20 @@ test-root: need-go need-root ## run only the tests in network namespaces
 test-vm: need-go ## test the kernel module, the driver and the whole system in QEMU (KERNELS TEST RUN TIMEOUT)
 	@.ci/need $(VMTOOLS)
 	GO='$(GO)' TEST='$(TEST)' RUN='$(RUN)' TIMEOUT='$(TIMEOUT)' kmod/tests/vm/run $(KERNELS)
+
+.PHONY: kmod
+kmod: ## build the kernel module, for the running kernel or KDIR
+	$(MAKE) -C kmod $(if $(KDIR),KDIR='$(KDIR)') modules
+
+.PHONY: kmod-check
+kmod-check: ## build the module for Debian's 6.1 and 6.12 without a warning (W=1, sparse), checkpatch --strict
+	@.ci/need $(KMODTOOLS)
+	kmod/scripts/check
+
+.PHONY: test-uml
+test-uml: ## run the module's KUnit tests and its own scripts in User-Mode Linux (the first time builds that: half an hour)
+	@.ci/need $(KMODTOOLS) $(TOOLS)
+	for script in kmod/tests/kunit/run kmod/tests/*.sh; do echo "=== $$script"; kmod/scripts/uml $$script || exit; done
 
 .PHONY: demo
 demo: need-go need-root ## show the whole system at work in a small Internet of namespaces

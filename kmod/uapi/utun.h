@@ -45,8 +45,8 @@
  *   the socket unchanged, unless UTUN_F_TSP is set: then only those that begin with 0xf do (RFC 5572 section 5.2).
  *   Any number of sockets may be attached, so the next daemon attaches its own (SO_REUSEPORT) before the last one closes. A
  *   socket may be attached before it is bound, so that no tunnelled packet ever comes to it, and should be again when it is: only
- *   then the kernel's own (below) go. But for that, to attach a socket again to the same device changes nothing. A socket is let go by SOCKET_DETACH, by its last close(2) and by
- *   the end of the device. Attaching is needed to receive only: packets to clients are sent from the tunnel's LOCAL address
+ *   then the kernel's own (below) go. But for that, to attach a socket again to the same device changes nothing. A socket is let
+ *   go by SOCKET_DETACH, by its last close(2) and by the end of the device. Attaching is needed to receive only: packets to clients are sent from the tunnel's LOCAL address
  *   with or without a socket.
  *   EBADF; ENOTSOCK; EPROTONOSUPPORT: not UDP; EAFNOSUPPORT: not AF_INET; EINVAL: closed; EXDEV: another namespace's;
  *   EBUSY: attached to another device or encapsulating for somebody else; EMFILE: UTUN_SOCKETS_MAX are attached.
@@ -290,7 +290,7 @@ enum utun_drop_attr {
 	UTUN_DROP_A_REASON,		/* u8: utun_drop */
 	UTUN_DROP_A_PACKETS,		/* u64 */
 	UTUN_DROP_A_AGE,		/* u64: milliseconds since the last; what follows is of the last, and absent if unknown */
-	UTUN_DROP_A_ID,			/* u32: whose address it had as inner source (to clients: destination), in force or not */
+	UTUN_DROP_A_ID,			/* u32: whose address it had as inner source (to clients: destination) */
 	UTUN_DROP_A_ENCAP,		/* u8 */
 	UTUN_DROP_A_REMOTE,		/* be32: outer source; to clients, of the tunnel */
 	UTUN_DROP_A_REMOTE_PORT,	/* be16 */
