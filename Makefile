@@ -73,6 +73,11 @@ test-uml: ## run the module's KUnit tests and its own scripts in User-Mode Linux
 	@.ci/need $(KMODTOOLS) $(TOOLS)
 	for script in kmod/tests/kunit/run kmod/tests/*.sh; do echo "=== $$script"; kmod/scripts/uml $$script || exit; done
 
+.PHONY: test-vm-debug
+test-vm-debug: need-go ## the same, KUnit and a torture under a kernel with KASAN, lockdep, kmemleak... (the first time builds that: an hour)
+	@.ci/need $(VMTOOLS) $(KMODTOOLS)
+	GO='$(GO)' TEST='$(TEST)' RUN='$(RUN)' TIMEOUT='$(or $(TIMEOUT),7200)' kmod/tests/vm/run debug
+
 .PHONY: demo
 demo: need-go need-root ## show the whole system at work in a small Internet of namespaces
 	@.ci/need $(TOOLS)

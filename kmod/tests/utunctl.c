@@ -455,6 +455,35 @@ static int fuzz(char **v)
 	return 0;
 }
 
+/* ADDR:PORT SECONDS: datagrams and packets of protocol 41 with an IPv6 header that has little to do with the rest */
+static int spray(char **v)
+{
+	struct sockaddr_in a = end_of(v[0]);
+	int udp = socket(AF_INET, SOCK_DGRAM, 0), raw = socket(AF_INET, SOCK_RAW, IPPROTO_IPV6);
+	struct in6_addr source = ip6("2001:db8:ffff::5");
+	time_t stop = time(NULL) + atoi(v[1]);
+	struct sockaddr_in from = { .sin_family = AF_INET, .sin_port = htons(5005) };
+	unsigned long n = 0;
+	uint8_t p[4096], r[16];
+	int one = 1;
+
+	setsockopt(udp, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	bind(udp, (void *)&from, sizeof(from)); /* if it is free: as the client of tunnel 5 */
+	while (time(NULL) < stop) {
+		getrandom(p, sizeof(p), 0);
+		getrandom(r, sizeof(r), 0);
+		p[0] = r[0] & 7 ? 0x60 : r[1];
+		if (r[2] & 3)
+			memcpy(p + 8, &source, sizeof(source));
+		if (r[3] & 1)
+			p[4] = r[4] & 7;
+		sendto(r[5] & 1 ? udp : raw, p, (r[6] | r[7] << 8) % (r[8] & 1 ? 64 : 1400), 0, (void *)&a, sizeof(a));
+		n++;
+	}
+	printf("sprayed %lu\n", n);
+	return 0;
+}
+
 static int ids(char **v)
 {
 	begin_dev(v[0], UTUN_CMD_TUNNEL_DEL, 0);
@@ -502,7 +531,7 @@ static int usage(void)
 	fprintf(stderr, "utunctl dev DEV [local ADDR:PORT]... [pool FIRST,SIZE,ENDPOINT[,PREFIX/LEN]]... [server A] [mtu|keep|flags N]\n"
 		"        show|drops|number DEV, list DEV [START], del DEV ID..., fill DEV FIRST COUNT\n"
 		"        set DEV ID udp|ip LOCAL REMOTE ENDPOINT [prefix P/L] [mtu|session|rxrate|txrate N] [link DEV]\n"
-		"        serve DEV ADDR:PORT, events, fuzz DEV SECONDS\n");
+		"        serve DEV ADDR:PORT, events, fuzz DEV SECONDS, spray ADDR:PORT SECONDS\n");
 	return 2;
 }
 
@@ -514,6 +543,8 @@ int main(int c, char **v)
 
 	if (c < 3 && strcmp(what, "events"))
 		return usage();
+	if (!strcmp(what, "spray") && c >= 4)
+		return spray(rest);
 	open_netlink();
 	if (!strcmp(what, "events"))
 		e = listen_events();

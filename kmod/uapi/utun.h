@@ -46,8 +46,8 @@
  *   Any number of sockets may be attached, so the next daemon attaches its own (SO_REUSEPORT) before the last one closes. A
  *   socket may be attached before it is bound, so that no tunnelled packet ever comes to it, and should be again when it is: only
  *   then the kernel's own (below) go. But for that, to attach a socket again to the same device changes nothing. A socket is let
- *   go by SOCKET_DETACH, by its last close(2) and by the end of the device. Attaching is needed to receive only: packets to clients are sent from the tunnel's LOCAL address
- *   with or without a socket.
+ *   go by SOCKET_DETACH, by its last close(2) and by the end of the device. Attaching is needed to receive only: packets to
+ *   clients are sent from the tunnel's LOCAL address with or without a socket.
  *   EBADF; ENOTSOCK; EPROTONOSUPPORT: not UDP; EAFNOSUPPORT: not AF_INET; EINVAL: closed; EXDEV: another namespace's;
  *   EBUSY: attached to another device or encapsulating for somebody else; EMFILE: UTUN_SOCKETS_MAX are attached.
  *
