@@ -91,21 +91,11 @@ static void stop_client(struct utun_port *port)
 static int init(struct net_device *dev)
 {
 	struct utun_port *port = netdev_priv(dev);
-	int err;
 
-	dev->tstats = netdev_alloc_pcpu_stats(struct pcpu_sw_netstats);
-	if (!dev->tstats)
-		return -ENOMEM;
-	if (port->client) {
-		start_client(port);
-		return 0;
-	}
-	err = start_hub(dev);
-	if (err) {
-		free_percpu(dev->tstats);
-		dev->tstats = NULL;
-	}
-	return err;
+	if (!port->client)
+		return start_hub(dev);
+	start_client(port);
+	return 0;
 }
 
 static void uninit(struct net_device *dev)
@@ -127,7 +117,6 @@ static void destruct(struct net_device *dev)
 		dev_put(port->hub->dev);
 	else if (port->hub)
 		free_hub(port->hub);
-	free_percpu(dev->tstats);
 }
 
 static int get_iflink(const struct net_device *dev)
@@ -161,6 +150,7 @@ static void setup(struct net_device *dev)
 	port->dev = dev;
 	dev->netdev_ops = &device_ops;
 	dev->needs_free_netdev = true;
+	dev->pcpu_stat_type = NETDEV_PCPU_STAT_TSTATS;
 	dev->priv_destructor = destruct;
 	SET_NETDEV_DEVTYPE(dev, &device_type);
 	dev->type = ARPHRD_NONE;

@@ -18,7 +18,7 @@ orphan() { ctl show utun0 | grep -q 'kernel$'; }
 ok "traffic" flowing
 
 # One daemon after the other under traffic: of 1000 packets none is lost.
-cl ping -q -i 0.002 -c 1000 -W 3 -I 2001:db8:ffff::5 fd00:5::2 >/tmp/flow 2>&1 &
+ip netns exec cl ping -q -i 0.002 -c 1000 -W 3 -I 2001:db8:ffff::5 fd00:5::2 >/tmp/flow 2>&1 &
 flow=$!
 serve 10.0.0.1:3653 2
 second=$daemon
@@ -43,7 +43,7 @@ ok "signalling without a daemon is dropped" refused 15 cl bash -c 'echo hello >/
 serve 10.0.0.1:3653 4
 ok "keep 2" configure keep 2
 ok "tunnels stay when nothing changes" sh -c "ip netns exec srv $UTUNCTL show utun0 | grep -q '^tunnels 2'"
-srv "$UTUNCTL" events >/tmp/events 2>&1 &
+ip netns exec srv "$UTUNCTL" events >/tmp/events 2>&1 &
 listener=$!
 eventually grep -q listening /tmp/events
 kill -9 "$daemon"
@@ -55,7 +55,7 @@ kill "$listener"
 # Events.
 configure keep 4294967295
 serve 10.0.0.1:3653 5
-srv "$UTUNCTL" events >/tmp/events 2>&1 &
+ip netns exec srv "$UTUNCTL" events >/tmp/events 2>&1 &
 listener=$!
 eventually grep -q listening /tmp/events
 tunnels
@@ -73,7 +73,7 @@ ok "no rights" forbidden
 ok "rights in one's own" unshare -U -r -n sh -c "ip link add utun0 type utun && $UTUNCTL dev utun0 local 127.0.0.1:9 && $UTUNCTL show utun0"
 
 # The device under traffic.
-cl ping -q -f -i 0 -c 20000 -W 1 -I 2001:db8:ffff::5 fd00:5::2 >/dev/null 2>&1 &
+ip netns exec cl ping -q -f -i 0 -c 20000 -W 1 -I 2001:db8:ffff::5 fd00:5::2 >/dev/null 2>&1 &
 flow=$!
 for _ in 1 2 3; do
 	ok "device ends under traffic" ip -n srv link del utun0
