@@ -32,9 +32,9 @@ type Server struct {
 
 	tb     testing.TB
 	launch func(*exec.Cmd) error
-	cmd   *exec.Cmd
-	ended chan struct{} // closed when cmd has ended
-	log   *bytes.Buffer
+	cmd    *exec.Cmd
+	ended  chan struct{} // closed when cmd has ended
+	log    *bytes.Buffer
 }
 
 // Start runs a server whose users file is users, until the test ends. A missing FreeRADIUS fails the test.
