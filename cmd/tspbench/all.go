@@ -37,6 +37,7 @@ func all(ctx context.Context, p plan, r *report) error {
 	r.measure(ctx, "packets", func(ctx context.Context, r *report) error { return packets(ctx, p.packets, r) })
 	r.measure(ctx, "ping", func(ctx context.Context, r *report) error { return ping(ctx, p.ping, r) })
 	r.measure(ctx, "tcp", func(ctx context.Context, r *report) error { return tcp(ctx, p.tcp, r) })
+	r.measure(ctx, "acct", func(ctx context.Context, r *report) error { return acct(ctx, p.acct, r) })
 	for _, sessions := range p.smaller {
 		o := p.restart
 		o.sessions = sessions

@@ -48,8 +48,8 @@ func root() *cobra.Command {
 		PersistentPreRunE: func(*cobra.Command, []string) error { return lab.UseCPUs(cpus) },
 	}
 	command.PersistentFlags().IntVar(&cpus, "cpus", 2, "CPUs to use at most, for the generator and what is measured together")
-	command.AddCommand(packetsCommand(), pingCommand(), tcpCommand(), loginCommand(), memoryCommand(), restartCommand(), leaseCommand(),
-		allCommand())
+	command.AddCommand(packetsCommand(), pingCommand(), tcpCommand(), loginCommand(), acctCommand(), memoryCommand(), restartCommand(),
+		leaseCommand(), allCommand())
 	return command
 }
 

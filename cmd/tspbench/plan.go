@@ -14,6 +14,7 @@ type plan struct {
 	packets packetsOptions
 	ping    pingOptions
 	tcp     tcpOptions
+	acct    acctOptions
 	restart restartOptions // logins and memory too: one daemon serves all three
 	smaller []int          // numbers of sessions for the growth table besides
 	lease   leaseOptions
@@ -28,6 +29,7 @@ func fullPlan() plan {
 		},
 		ping: pingOptions{count: 5000, repeat: 9},
 		tcp:  tcpOptions{repeat: 3, duration: 3 * time.Second, veth: true},
+		acct: acctOptions{records: 200_000, producers: 1024, state: os.TempDir()},
 		restart: restartOptions{
 			loginOptions: loginOptions{
 				daemonOptions: daemonOptions{program: beside("ddtb"), state: os.TempDir(), sessions: 50_000},
@@ -49,6 +51,7 @@ func quickPlan() plan {
 	p.ping.count, p.ping.repeat = 1000, 3
 	p.tcp = tcpOptions{repeat: 1, duration: time.Second}
 	p.restart.repeat = 1
+	p.acct.records = 40_000
 	p.smaller, p.broker = nil, 0
 	p.lease.leases, p.lease.duration = []int{1000}, time.Second
 	return p

@@ -50,6 +50,11 @@ func smoke(t *testing.T, run func(context.Context, *report) error, names ...stri
 	}
 }
 
+func TestAcct(t *testing.T) {
+	o := acctOptions{records: 500, producers: 10, state: t.TempDir()}
+	smoke(t, func(ctx context.Context, r *report) error { return acct(ctx, o, r) }, "acct.spool.per_s", "acct.delivered.per_s")
+}
+
 func TestRootPackets(t *testing.T) {
 	needRoot(t)
 	for _, encap := range []datapath.Encap{datapath.V6UDPV4, datapath.V6V4} {
