@@ -19,7 +19,7 @@ import (
 )
 
 // short is a grace that a test can wait for.
-const short = time.Second
+const short = 2 * time.Second
 
 // share opens a store over a connection of its own, by real time.
 func share(t *testing.T, o redis.Options, node string, change ...func(*lease.RedisOptions)) *lease.Redis {
@@ -137,7 +137,7 @@ func TestRedisReadOnly(t *testing.T) {
 func TestRedisFailover(t *testing.T) {
 	master := redistest.Start(t)
 	replica := master.Replica()
-	sentinels := redistest.Sentinels(t, master, 1, 1)
+	sentinels := redistest.Sentinels(t, master, 1, 1, 2*time.Second)
 	a, b := share(t, redistest.SentinelOptions(sentinels), "a"), share(t, redistest.SentinelOptions(sentinels), "b")
 	for r := range a.All(t.Context()) {
 		t.Fatalf("%+v", r)

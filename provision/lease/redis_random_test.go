@@ -17,7 +17,7 @@ import (
 // are lost, servers cut off, failovers that lose writes, dumps restored, everything lost, clocks that jump. Nobody ever
 // has what somebody else has. DDTB_STEPS sets how many steps are taken; a failing seed is run again by DDTB_SEED.
 func TestRedisRandom(t *testing.T) {
-	steps, seed := 3000, uint64(time.Now().UnixNano())
+	steps, seed := 2000, uint64(time.Now().UnixNano())
 	if s, err := strconv.Atoi(os.Getenv("DDTB_STEPS")); err == nil {
 		steps = s
 	}

@@ -83,7 +83,7 @@ func TestRedisCluster(t *testing.T) {
 func TestRedisSentinel(t *testing.T) {
 	master := redistest.Start(t)
 	master.Replica()
-	runRedis(t, redistest.SentinelOptions(redistest.Sentinels(t, master, 3, 1)), func(t *testing.T) { flush(t, master) })
+	runRedis(t, redistest.SentinelOptions(redistest.Sentinels(t, master, 3, 1, 5*time.Minute)), func(t *testing.T) { flush(t, master) })
 }
 
 // Pools that other nodes know otherwise are refused.

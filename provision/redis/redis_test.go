@@ -125,7 +125,7 @@ func TestCluster(t *testing.T) {
 func TestSentinel(t *testing.T) {
 	master := redistest.Start(t)
 	replica := master.Replica()
-	c := redistest.Open(t, redistest.SentinelOptions(redistest.Sentinels(t, master, 3, 1)))
+	c := redistest.Open(t, redistest.SentinelOptions(redistest.Sentinels(t, master, 3, 1, 2*time.Second)))
 	if err := c.Set(t.Context(), "a", "1", 0).Err(); err != nil {
 		t.Fatal(err)
 	}

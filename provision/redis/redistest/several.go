@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -20,16 +21,16 @@ import (
 const MasterName = "ddtb"
 
 // Sentinels runs n Sentinels that watch master and its replicas, and waits until they know all of them and each other.
-// A master that is silent for five seconds is given up.
-func Sentinels(tb testing.TB, master *Server, n, replicas int) []*Server {
+// A master that is silent for so long is given up: where no failover is wanted, longer than a busy machine lets it wait.
+func Sentinels(tb testing.TB, master *Server, n, replicas int, silent time.Duration) []*Server {
 	tb.Helper()
 	host, port, _ := net.SplitHostPort(master.Addr)
 	var all []*Server
 	for range n {
 		conf := filepath.Join(tb.TempDir(), "sentinel.conf")
 		all = append(all, start(tb, func(own int) []string {
-			text := fmt.Sprintf("port %d\nbind 127.0.0.1\nsentinel monitor %s %s %s %d\nsentinel down-after-milliseconds %s 5000\n"+
-				"sentinel failover-timeout %s 10000\n", own, MasterName, host, port, n/2+1, MasterName, MasterName)
+			text := fmt.Sprintf("port %d\nbind 127.0.0.1\nsentinel monitor %s %s %s %d\nsentinel down-after-milliseconds %s %d\n"+
+				"sentinel failover-timeout %s 10000\n", own, MasterName, host, port, n/2+1, MasterName, silent.Milliseconds(), MasterName)
 			if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 				tb.Fatal(err)
 			}
