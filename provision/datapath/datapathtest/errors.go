@@ -116,8 +116,8 @@ func tooBigFlood(t *testing.T, e *Env) {
 			}
 			e.fromCore(sized(coreHost, tunnel.Endpoint, 1280)) // all before it have been judged
 			e.atClient(t, tunnel, sized(coreHost, tunnel.Endpoint, 1280))
-			// An emulated machine may take so long that each packet deserves its answer.
-			if fast := time.Since(start) < time.Second; fast && e.drops(t)[datapath.TooBig].Packets == before {
+			// On a slow machine each packet may deserve its answer, or be lost on its way to the datapath.
+			if fast := time.Since(start) < packets*time.Second/10000; fast && e.drops(t)[datapath.TooBig].Packets == before {
 				t.Error("every one of them was answered")
 			}
 			if dropped := e.drops(t)[datapath.TooBig].Packets - before; dropped > packets {
