@@ -21,12 +21,9 @@ static u32 keep_of(struct utun_hub *hub)
 	return keep;
 }
 
-/* Opens a socket where a dying one is still bound. NULL: it could not be. */
-static struct socket *succeed(struct sock *dying)
+/* Makes a socket that may be bound where a dying one still is. NULL: it could not be made. */
+static struct socket *successor(struct sock *dying)
 {
-	struct sockaddr_in addr = {
-		.sin_family = AF_INET, .sin_port = inet_sk(dying)->inet_sport, .sin_addr.s_addr = inet_sk(dying)->inet_rcv_saddr,
-	};
 	struct socket *socket;
 
 	if (sock_create_kern(sock_net(dying), AF_INET, SOCK_DGRAM, IPPROTO_UDP, &socket))
@@ -35,10 +32,18 @@ static struct socket *succeed(struct sock *dying)
 	SOCK_INODE(socket)->i_uid = sock_i_uid(dying);
 	socket->sk->sk_reuseport = dying->sk_reuseport;
 	socket->sk->sk_bound_dev_if = dying->sk_bound_dev_if;
+	return socket;
+}
+
+static void bind_successor(struct socket *socket, struct sock *dying)
+{
+	struct sockaddr_in addr = {
+		.sin_family = AF_INET, .sin_port = inet_sk(dying)->inet_sport, .sin_addr.s_addr = inet_sk(dying)->inet_rcv_saddr,
+	};
+
 	/* If it fails the socket stays on the list, to be released when that is allowed. */
 	if (kernel_bind(socket, (struct sockaddr *)&addr, sizeof(addr)))
 		pr_debug("utun: port %u is not kept\n", ntohs(addr.sin_port));
-	return socket;
 }
 
 static void open_own(struct utun_hub *hub, struct sock *dying)
@@ -47,12 +52,14 @@ static void open_own(struct utun_hub *hub, struct sock *dying)
 
 	if (!s)
 		return;
-	s->own = succeed(dying);
+	s->own = successor(dying);
 	if (!s->own) {
 		kfree(s);
 		return;
 	}
+	/* Armed first: what comes between would be lost in its queue. */
 	utun_socket_arm(s, hub, s->own);
+	bind_successor(s->own, dying);
 	spin_lock_bh(&utun_socket_list);
 	list_add_tail(&s->list, &hub->sockets);
 	spin_unlock_bh(&utun_socket_list);

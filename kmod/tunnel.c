@@ -57,10 +57,17 @@ static u64 fill_time(const struct utun_limit *l)
 	return utun_burst(l->rate, burst);
 }
 
-/* Sets what may change under way. A packet meets each of these words old or new; any mixture is harmless. */
+/*
+ * Sets what may change under way. A packet meets each of these words old or new; any mixture is harmless. A new rate begins with
+ * a full burst: what was owed at the old one says nothing at the new.
+ */
 void utun_tunnel_tune(struct utun_tunnel *t, const struct utun_wish *wish)
 {
 	WRITE_ONCE(t->mtu, wish->mtu);
+	if (t->rx.rate != wish->rx.rate || t->rx.burst != wish->rx.burst)
+		atomic64_set(&t->rx_full, 0);
+	if (t->tx.rate != wish->tx.rate || t->tx.burst != wish->tx.burst)
+		atomic64_set(&t->tx_full, 0);
 	t->rx = wish->rx;
 	t->tx = wish->tx;
 	WRITE_ONCE(t->rx_burst, fill_time(&wish->rx));
