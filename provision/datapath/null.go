@@ -99,11 +99,13 @@ func (n *Null) set(t Tunnel) error {
 		n.remove(state.Tunnel)
 	}
 	if !ok || state.Session != t.Session {
-		state = State{LastSeen: n.now()}
-		delete(n.tallies, t.ID)
-	}
-	if last, was := n.deleted[t.ID]; !ok && was && last.Session == t.Session {
-		state.Counters = last.Counters
+		last, resumed := n.deleted[t.ID]
+		resumed = resumed && !ok && last.Session == t.Session
+		if state = (State{LastSeen: n.now()}); resumed {
+			state.Counters = last.Counters
+		} else {
+			delete(n.tallies, t.ID)
+		}
 	}
 	delete(n.deleted, t.ID)
 	for _, prefix := range foreign {

@@ -30,6 +30,7 @@ func echo(t *testing.T, e *Env) {
 		for name, from := range map[string]netip.Addr{"endpoint": tunnel.Endpoint, "prefix": tunnel.Prefix.Addr().Next()} {
 			for _, size := range []int{0, 1, 16, 56, 1000, mtu - ipv6Header - icmpHeader} {
 				t.Run(fmt.Sprintf("%s %s %d", encap, name, size), func(t *testing.T) {
+					tunnel.Session++ // so that it starts from zero
 					e.set(t, tunnel)
 					body := make([]byte, size)
 					for n := range body {

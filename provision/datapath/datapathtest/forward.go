@@ -20,6 +20,7 @@ func forward(t *testing.T, e *Env) {
 			}
 			for what, p := range addresses {
 				t.Run(encap.String()+" "+e.Config.Pools[pool].Name+" "+what, func(t *testing.T) {
+					tunnel.Session++ // so that it starts from zero
 					e.set(t, tunnel)
 					up := datagram(p.from, coreHost, "from "+what)
 					e.fromClient(tunnel, up)

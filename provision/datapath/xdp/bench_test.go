@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"ddtb/provision/datapath"
@@ -67,6 +68,7 @@ func openBench(b *testing.B, n uint32) (*Driver, []datapath.Tunnel) {
 func BenchmarkDriver(b *testing.B) {
 	for _, n := range []uint32{1000, 50_000, 1_000_000} {
 		d, tunnels := openBench(b, n)
+		check(b, d.Set(context.Background(), tunnels...))
 		session := uint64(0)
 		b.Run(fmt.Sprintf("set new session %d", n), func(b *testing.B) {
 			for b.Loop() {
@@ -92,6 +94,22 @@ func BenchmarkDriver(b *testing.B) {
 				if seen != len(tunnels) {
 					b.Fatalf("%d of %d", seen, len(tunnels))
 				}
+			}
+		})
+		b.Run(fmt.Sprintf("set one again of %d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				check(b, d.Set(context.Background(), tunnels[0]))
+			}
+		})
+		b.Run(fmt.Sprintf("delete 64 at once and set of %d", n), func(b *testing.B) {
+			for b.Loop() {
+				var all errgroup.Group
+				for _, t := range tunnels[:64] {
+					all.Go(func() error { _, err := d.Delete(context.Background(), t.ID); return err })
+				}
+				check(b, all.Wait())
+				check(b, d.Set(context.Background(), tunnels[:64]...))
 			}
 		})
 		b.Run(fmt.Sprintf("delete and set of %d", n), func(b *testing.B) {

@@ -223,7 +223,7 @@ func (d *Driver) bury(gone []datapath.Tunnel) error {
 	var errs []error
 	for _, t := range gone {
 		if slot, ok := d.table.layout.slot(t.ID); ok {
-			d.table.mark(slot, false)
+			d.table.active.set(slot, false)
 		}
 		errs = append(errs, d.dropForeign(t.ID))
 	}
@@ -252,7 +252,7 @@ func (c *change) startMoving() error {
 		id := identify(t, c.layout.local(&t), d.state.mtu(effectiveMTU(c.config, d.outerMTU, t)), r.key()&hasMask)
 		c.old.next.record(after).put(id, t.Session, r.lastSeen(now()), datapath.Counters{})
 		c.old.next.record(after).tally.start(t.Session)
-		c.old.next.mark(after, true)
+		c.old.next.active.set(after, true)
 		c.old.pairs = append(c.old.pairs, [2]uint32{slot, after})
 	}
 	var errs []error

@@ -136,7 +136,7 @@ func (r *rig) set(t datapath.Tunnel) {
 		has |= hasPrefix
 	}
 	r.table.record(slot).put(identify(t, r.layout.local(&t), r.state.mtu(r.config.MTU), has), 1, 1, datapath.Counters{})
-	r.table.mark(slot, true)
+	r.table.active.set(slot, true)
 }
 
 // run gives a frame to the program.

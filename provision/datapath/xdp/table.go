@@ -30,8 +30,23 @@ type table struct {
 	ledger []ledger
 	tally  []tally
 	config []byte
-	active []uint64 // one bit a slot
-	count  int
+	active slotSet
+	staged slotSet // those that a Set is about to put in force; empty but for that time
+}
+
+// slotSet is a set of slots, one bit each.
+type slotSet []uint64
+
+func newSlotSet(size uint32) slotSet { return make(slotSet, (size+63)/64) }
+
+func (s slotSet) has(slot uint32) bool { return s[slot/64]&(1<<(slot%64)) != 0 }
+
+func (s slotSet) set(slot uint32, on bool) {
+	if on {
+		s[slot/64] |= 1 << (slot % 64)
+	} else {
+		s[slot/64] &^= 1 << (slot % 64)
+	}
 }
 
 // configEntries is how much room the Config has in the map, 64 KiB.
@@ -86,13 +101,13 @@ func (t *table) arrange(l layout) {
 	t.out = unsafe.Slice((*half)(unsafe.Pointer(unsafe.SliceData(second))), n)               // #nosec G103 -- as above
 	t.ledger = unsafe.Slice((*ledger)(unsafe.Pointer(unsafe.SliceData(third))), int(l.size)) // #nosec G103 -- as above
 	t.tally = unsafe.Slice((*tally)(unsafe.Pointer(unsafe.SliceData(fourth))), int(l.size))  // #nosec G103 -- as above
-	t.active = make([]uint64, (l.size+63)/64)
+	t.active, t.staged = newSlotSet(l.size), newSlotSet(l.size)
 	for slot := range l.size {
 		switch r := t.record(slot); {
 		case r.key() != r.out.key&keyMask:
 			r.clear()
 		case r.inForce():
-			t.mark(slot, true)
+			t.active.set(slot, true)
 		}
 	}
 }
@@ -101,19 +116,6 @@ func (t *table) close() error {
 	memory := t.memory
 	t.memory, t.in, t.out, t.ledger, t.tally, t.config = nil, nil, nil, nil, nil, nil
 	return unix.Munmap(memory)
-}
-
-// mark notes whether a record is in force.
-func (t *table) mark(slot uint32, active bool) {
-	word, bit := &t.active[slot/64], uint64(1)<<(slot%64)
-	switch was := *word&bit != 0; {
-	case active && !was:
-		*word |= bit
-		t.count++
-	case !active && was:
-		*word &^= bit
-		t.count--
-	}
 }
 
 // slots yields the records in force from one on.

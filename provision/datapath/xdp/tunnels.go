@@ -54,7 +54,7 @@ func (d *Driver) Set(ctx context.Context, tunnels ...datapath.Tunnel) error {
 	if err := d.usable(); err != nil {
 		return err
 	}
-	b := batch{driver: d, now: now(), settings: make([]setting, 0, len(tunnels)), staged: make([]uint64, len(d.table.active))}
+	b := batch{driver: d, now: now(), settings: make([]setting, 0, len(tunnels))}
 	for i := range tunnels {
 		b.add(&tunnels[i])
 	}
@@ -67,8 +67,7 @@ type batch struct {
 	driver   *Driver
 	now      uint64
 	settings []setting
-	staged   []uint64 // one bit a slot that is in settings
-	cleared  bool     // records were taken out of force
+	cleared  bool // records were taken out of force
 	errs     []error
 }
 
@@ -84,8 +83,7 @@ func (b *batch) add(t *datapath.Tunnel) {
 		return
 	}
 	s.slot, _ = d.table.layout.slot(t.ID)
-	word, bit := &b.staged[s.slot/64], uint64(1)<<(s.slot%64)
-	if *word&bit != 0 { // twice in one call: one after the other
+	if d.table.staged.has(s.slot) { // twice in one call: one after the other
 		b.apply()
 	}
 	if r := d.table.record(s.slot); r.inForce() {
@@ -97,24 +95,27 @@ func (b *batch) add(t *datapath.Tunnel) {
 	} else {
 		s.again = r.session() == t.Session
 	}
-	*word |= bit
+	d.table.staged.set(s.slot, true)
 	b.settings = append(b.settings, s)
 }
 
 // apply puts what was added into force.
 func (b *batch) apply() {
+	var failed error
 	if b.cleared {
-		if err := b.driver.grace.wait(); err != nil {
-			b.errs = append(b.errs, err)
-			return
-		}
+		failed = b.driver.grace.wait()
 	}
 	for _, s := range b.settings {
-		b.staged[s.slot/64] &^= 1 << (s.slot % 64)
+		b.driver.table.staged.set(s.slot, false)
+		if failed != nil { // there is no telling who still uses the record
+			b.driver.table.active.set(s.slot, false)
+			continue
+		}
 		if err := b.driver.install(s, b.now); err != nil {
 			b.errs = append(b.errs, err)
 		}
 	}
+	b.errs = append(b.errs, failed)
 	b.settings, b.cleared = b.settings[:0], false
 }
 
@@ -176,14 +177,14 @@ func (d *Driver) install(s setting, now uint64) error {
 		counters = r.counters()
 	}
 	if err := d.setForeign(s); err != nil {
-		d.table.mark(s.slot, false)
+		d.table.active.set(s.slot, false)
 		return fmt.Errorf("tunnel %d: %w", s.tunnel.ID, err)
 	}
-	if !s.goesOn {
+	if !s.goesOn && !s.again {
 		r.tally.start(s.tunnel.Session)
 	}
 	r.put(s.words, s.tunnel.Session, seen, counters)
-	d.table.mark(s.slot, true)
+	d.table.active.set(s.slot, true)
 	d.logTunnel(&s, "tunnel set")
 	return nil
 }
@@ -238,7 +239,7 @@ func (d *Driver) startDelete(id uint32) (slot uint32, gone chan struct{}, err er
 		return 0, nil, fmt.Errorf("tunnel %d: %w", id, datapath.ErrNotFound)
 	}
 	d.table.record(slot).clear()
-	d.table.mark(slot, false)
+	d.table.active.set(slot, false)
 	gone = make(chan struct{})
 	d.dying[id] = gone
 	return slot, gone, nil
