@@ -98,10 +98,10 @@ suspended	Service-Type == Authorize-Only, Auth-Type := Reject
 	Reply-Message = "Account suspended"
 
 renewed	Cleartext-Password := "wonderland"
-	Filter-Id = "10M/2M", Session-Timeout = 1, Termination-Action = RADIUS-Request, State = 0x7374, Class = 0x01
+	Filter-Id = "10M/2M", Session-Timeout = 5, Termination-Action = RADIUS-Request, State = 0x7374, Class = 0x01
 
 suspended	Cleartext-Password := "wonderland"
-	Session-Timeout = 1, Termination-Action = RADIUS-Request, State = 0x7374
+	Session-Timeout = 5, Termination-Action = RADIUS-Request, State = 0x7374
 `
 
 // TestDaemonReauthorize: at Session-Timeout a real server is asked again. Its new grant is in force; its reject ends the session.
