@@ -65,8 +65,6 @@ too_big() { # the core learns the MTU and then gets through
 }
 mtu_known() { ip -n core -6 route get 2001:db8:ffff::5 | grep -q 'mtu 1300'; }
 
-flood() { core ping -q -f -c 3000 -s 1400 -M probe 2001:db8:ffff::5; }
-
 policed() {
 	ctl set utun0 5 udp 10.0.0.1:3653 10.0.0.2:5005 2001:db8:ffff::5 session 4 rxrate 20000 txrate 20000
 	core ping -q -f -c 300 -s 1200 -W 1 2001:db8:ffff::5
@@ -78,7 +76,6 @@ ok "exact counters" counted
 ok "a changed tunnel keeps its counters" changed
 spoofed
 ok "Packet Too Big" too_big
-ok "a flood of what is too big" refused 11 flood
 ok "policing" refused 14 policed
 tunnels
 

@@ -37,7 +37,7 @@ ok "no packet lost" grep -q ' 0% packet loss' /tmp/flow
 kill -9 "$daemon"
 wait "$daemon" 2>/dev/null
 ok "traffic without a daemon" eventually flowing
-ok "signalling without a daemon is dropped" refused 15 cl bash -c 'echo hello >/dev/udp/10.0.0.1/3653'
+ok "signalling without a daemon is dropped" refused 15 cl bash -c 'echo TSP >/dev/udp/10.0.0.1/3653'
 
 # Keep policy: tunnels end two seconds after the last daemon.
 serve 10.0.0.1:3653 4
