@@ -15,9 +15,9 @@ import (
 
 // TestRedisRandom does things at random to three servers and their Redis: logins, logouts, daemons that die, answers that
 // are lost, servers cut off, failovers that lose writes, dumps restored, everything lost, clocks that jump. Nobody ever
-// has what somebody else has. DDTB_STEPS sets how many steps are taken; a failing seed is run again by DDTB_SEED.
+// has what somebody else has. DDTB_STEPS sets how many steps are taken, DDTB_SEED where chance begins.
 func TestRedisRandom(t *testing.T) {
-	steps, seed := 2000, uint64(time.Now().UnixNano())
+	steps, seed := 2000, uint64(1)
 	if s, err := strconv.Atoi(os.Getenv("DDTB_STEPS")); err == nil {
 		steps = s
 	}
@@ -90,25 +90,22 @@ func (w *world) login(n *worldNode) {
 	if w.IntN(8) == 0 {
 		req.Foreign = netip.PrefixFrom(netip.MustParseAddr(fmt.Sprintf("2001:db8:f000:%x::", w.IntN(8)<<8)), 56-w.IntN(3)).Masked()
 	}
-	if !w.careful() || w.IntN(10) != 0 {
+	if !w.whole() || w.IntN(10) != 0 {
 		_ = n.login(req)
 		return
 	}
 	req.Index = uint32(1 + w.IntN(officeSize-1))
-	if n.login(req) == nil {
-		w.save() // a failover that loses this is not covered
-	}
+	_ = n.login(req)
+	w.save() // a failover that loses this is not covered; an answer that is lost may tell of success
 }
 
-// reserve keeps an index for somebody, or no longer.
+// reserve keeps an index for somebody, or no longer: what an operator does again after a failover that lost it.
 func (w *world) reserve(n *worldNode) {
-	if w.careful() && n.store.Reserve(w.Context(), "office", uint32(1+w.IntN(officeSize-1)), fmt.Sprint("owner", w.IntN(worldOwners)), w.IntN(2) == 0) == nil {
+	if w.whole() {
+		_ = n.store.Reserve(w.Context(), "office", uint32(1+w.IntN(officeSize-1)), fmt.Sprint("owner", w.IntN(worldOwners)), w.IntN(2) == 0)
 		w.save()
 	}
 }
-
-// careful tells whether it is a time for what an operator has to do again after a failover that lost it.
-func (w *world) careful() bool { return w.whole() }
 
 // whole tells whether all servers are there.
 func (w *world) whole() bool {
@@ -122,10 +119,12 @@ func (w *world) whole() bool {
 
 // logout ends one of the node's tunnels: first the tunnel, then the lease.
 func (n *worldNode) logout() {
-	for k := range n.tunnels {
-		delete(n.tunnels, k)
-		err := n.store.Release(n.w.Context(), k.holder())
-		n.w.note("%s: release %s %d: %v", n.name, k.pool, k.index, err)
+	all := n.seats()
+	if len(all) == 0 {
 		return
 	}
+	k := all[n.w.IntN(len(all))]
+	delete(n.tunnels, k)
+	err := n.store.Release(n.w.Context(), k.holder())
+	n.w.note("%s: release %s %d: %v", n.name, k.pool, k.index, err)
 }

@@ -32,12 +32,13 @@ func (r *Redis) watch(ctx context.Context) {
 }
 
 // look tells Redis that this node is there, asserts what has to be, and takes over the counts.
-func (r *Redis) look(ctx context.Context) error {
-	var errs []error
+func (r *Redis) look(ctx context.Context) (first error) {
 	for _, p := range append(slices.Clone(r.pools), r.foreign) {
-		errs = append(errs, r.lookAt(ctx, p))
+		if err := r.lookAt(ctx, p); first == nil {
+			first = err // the others say the same
+		}
 	}
-	return errors.Join(errs...)
+	return first
 }
 
 func (r *Redis) lookAt(ctx context.Context, p *sharedPool) error {

@@ -3,12 +3,15 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -193,13 +196,27 @@ func (n *worldNode) login(req Request) error {
 	if err != nil {
 		return err
 	}
-	for k, t := range n.tunnels {
-		if k.pool == l.Pool && t.owner == req.Owner {
-			delete(n.tunnels, k)
+	for _, o := range n.w.nodes {
+		for k, t := range o.tunnels {
+			switch {
+			case k.pool != l.Pool || t.owner != req.Owner:
+			case o == n:
+				delete(o.tunnels, k)
+			default: // his new session gave up the static prefix, or has it too
+				t.foreign = netip.Prefix{}
+				o.tunnels[k] = t
+			}
 		}
 	}
 	n.tunnels[seat{l.Pool, l.Index, l.Session}] = tunnel{owner: req.Owner, foreign: req.Foreign, end: n.w.now.Add(req.TTL)}
 	return nil
+}
+
+// seats are those of the node's tunnels, in an order that a seed gives again.
+func (n *worldNode) seats() []seat {
+	return slices.SortedFunc(maps.Keys(n.tunnels), func(a, b seat) int {
+		return cmp.Or(cmp.Compare(a.pool, b.pool), cmp.Compare(a.index, b.index), cmp.Compare(a.session, b.session))
+	})
 }
 
 // sweep extends what is half over, or all.
@@ -209,8 +226,8 @@ func (n *worldNode) sweep(all bool) {
 		return
 	}
 	var holders []Holder
-	for k, t := range n.tunnels {
-		if all || t.end.Before(n.w.now.Add(worldTTL/2)) {
+	for _, k := range n.seats() {
+		if t := n.tunnels[k]; all || t.end.Before(n.w.now.Add(worldTTL/2)) {
 			holders = append(holders, k.holder())
 		}
 	}
