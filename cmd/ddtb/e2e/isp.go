@@ -26,8 +26,8 @@ var (
 	Guests     = netip.MustParsePrefix("2001:db8:f000:2::/112") // endpoints of anonymous clients
 )
 
-// patience is how long anything may take that ought to take a moment; the machine may be busy.
-const patience = 20 * time.Second
+// patience is how long anything may take that ought to take a moment; the machine may be busy, or an emulated one.
+const patience = time.Minute
 
 // ISP is who runs the tunnel server: the real ddtb and ddtbctl on the host "server".
 type ISP struct {

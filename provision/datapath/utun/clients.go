@@ -91,7 +91,7 @@ func (d *Driver) client(c *change) error {
 func (d *Driver) dress(c *device, t datapath.Tunnel) error {
 	errs := []error{c.setAddress(d.host, d.config.Server, t.Endpoint)}
 	r := d.router()
-	there, err := d.host.nl.RouteList(c.link(), netlink.FAMILY_V6)
+	there, err := whole(func() ([]netlink.Route, error) { return d.host.nl.RouteList(c.link(), netlink.FAMILY_V6) })
 	errs = append(errs, err)
 	for _, route := range there {
 		if route.Protocol == RouteProtocol && toPrefix(route.Dst) != t.Prefix {
@@ -146,7 +146,7 @@ func (d *Driver) arrange(tunnels []state) error {
 
 // clientDevices are those of the shared device, by index.
 func (d *Driver) clientDevices() (map[int]*device, error) {
-	links, err := d.host.nl.LinkList()
+	links, err := whole(d.host.nl.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}

@@ -135,7 +135,7 @@ func (d *device) remove(h *host) error {
 
 // setAddress gives the device this address and no other: the server's; peer is the client's on a client device, else invalid.
 func (d *device) setAddress(h *host, server, peer netip.Addr) error {
-	there, err := h.nl.AddrList(d.link(), netlink.FAMILY_V6)
+	there, err := whole(func() ([]netlink.Addr, error) { return h.nl.AddrList(d.link(), netlink.FAMILY_V6) })
 	if err != nil {
 		return fmt.Errorf("device %s: list addresses: %w", d.name, err)
 	}

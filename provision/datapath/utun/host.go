@@ -90,6 +90,16 @@ func (h *host) generic() (socket *nl.NetlinkSocket, err error) {
 	return socket, nil
 }
 
+// whole lists something of the kernel, again if that changed while it was read: others make and delete interfaces, too.
+func whole[T any](list func() ([]T, error)) (all []T, err error) {
+	for range 100 {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return all, err
+		}
+	}
+	return nil, err
+}
+
 // setSysctl writes a number below /proc/sys/net that is not there yet; in the name a slash separates.
 func (h *host) setSysctl(name string, value int) error {
 	return h.do(func() error {

@@ -130,8 +130,10 @@ func (r router) set(wanted []netip.Prefix, index int) error {
 
 // ourRoutes are all IPv6 routes of RouteProtocol in the main table.
 func ourRoutes(h *host) ([]netlink.Route, error) {
-	routes, err := h.nl.RouteListFiltered(netlink.FAMILY_V6,
-		&netlink.Route{Protocol: RouteProtocol, Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+	routes, err := whole(func() ([]netlink.Route, error) {
+		return h.nl.RouteListFiltered(netlink.FAMILY_V6,
+			&netlink.Route{Protocol: RouteProtocol, Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
