@@ -115,13 +115,16 @@ void utun_keep_collect(struct utun_hub *hub, const struct sock *sk, struct list_
 	spin_unlock_bh(&utun_socket_list);
 }
 
-/* Releases what was collected. */
+/*
+ * Releases what was collected. Not by udp_tunnel_sock_release(): that takes sk_user_data away and waits before it unbinds the socket,
+ * and what comes meanwhile would be lost in its queue. As it is, each packet finds the socket armed or does not find it.
+ */
 void utun_keep_release(struct list_head *collected)
 {
 	struct utun_socket *s, *next;
 
 	list_for_each_entry_safe(s, next, collected, list) {
-		udp_tunnel_sock_release(s->own);
+		sock_release(s->own);
 		kfree_rcu(s, rcu);
 	}
 }
