@@ -85,6 +85,13 @@ demo: need-go need-root ## show the whole system at work in a small Internet of 
 	CGO_ENABLED=0 $(GO) build -o bin/demo ./cmd/ddtb/e2e/demo
 	@bin/demo -bin bin
 
+.PHONY: lab
+lab: need-go need-root ## the same with an ISP: RADIUS, LDAP, Redis, BIRD, two tunnel servers, and what happens when one of them dies
+	@.ci/need $(TESTTOOLS)
+	@$(MAKE) --no-print-directory build
+	CGO_ENABLED=0 $(GO) build -o bin/demo ./cmd/ddtb/e2e/demo
+	@bin/demo -play lab -bin bin
+
 .PHONY: bench
 bench: need-go need-root ## measure everything: a table, and lines "result NAME VALUE UNIT"
 	@.ci/need $(BENCHTOOLS)

@@ -141,6 +141,15 @@ func (i *Internet) populate() error {
 	return nil
 }
 
+// Add makes one more host, which has no cable yet.
+func (i *Internet) Add(name string) (*Host, error) {
+	host, err := newHost(i.prefix, name)
+	if err == nil {
+		i.hosts = append(i.hosts, host)
+	}
+	return host, err
+}
+
 func (i *Internet) cable() error {
 	return errors.Join(
 		i.Server.Connect(Uplink, i.Internet, "server"),

@@ -18,10 +18,7 @@ const password = "correct horse"
 
 // play plays the scenes in their order, until one fails.
 func (s *stage) play() error {
-	for _, scene := range []struct {
-		title string
-		play  func() error
-	}{
+	return s.scenesOf([]scene{
 		{"A small Internet", s.internet},
 		{"The tunnel server", s.server},
 		{"Two subscribers", s.subscribers},
@@ -33,13 +30,7 @@ func (s *stage) play() error {
 		{"What the operator sees", s.operator},
 		{"The daemon restarts, and no packet is lost", s.restart},
 		{"A clean end", s.end},
-	} {
-		s.scene(scene.title)
-		if err := scene.play(); err != nil {
-			return fmt.Errorf("%s: %w", scene.title, err)
-		}
-	}
-	return nil
+	})
 }
 
 func (s *stage) internet() error {

@@ -16,19 +16,29 @@ import (
 
 // stage is where the scenes play: the hosts, and the paper the audience reads.
 type stage struct {
-	ctx    context.Context
-	out    io.Writer
-	isp    *e2e.ISP
-	scenes int
+	ctx context.Context
+	out io.Writer
+	isp *e2e.ISP
 
 	natted, open       *e2e.Subscriber
 	nattedIP6, openIP6 address
 }
 
-// scene begins a numbered part.
-func (s *stage) scene(title string) {
-	s.scenes++
-	fmt.Fprintf(s.out, "\n%d. %s\n\n", s.scenes, title)
+// scene is a numbered part of a play.
+type scene struct {
+	title string
+	play  func() error
+}
+
+// scenesOf plays scenes in their order, until one fails.
+func (s *stage) scenesOf(scenes []scene) error {
+	for n, scene := range scenes {
+		fmt.Fprintf(s.out, "\n%d. %s\n\n", n+1, scene.title)
+		if err := scene.play(); err != nil {
+			return fmt.Errorf("%s: %w", scene.title, err)
+		}
+	}
+	return nil
 }
 
 // say explains what is seen.
@@ -45,9 +55,12 @@ func (s *stage) run(host *e2e.Host, name string, args ...string) error {
 }
 
 // ctl is run for ddtbctl, whose socket is left out of what is shown.
-func (s *stage) ctl(args ...string) error {
-	s.prompt(s.isp.Server, "ddtbctl", args...)
-	output, err := s.isp.Ctl(args...)
+func (s *stage) ctl(args ...string) error { return s.ctlAt(s.isp, args...) }
+
+// ctlAt is ctl for one server of several.
+func (s *stage) ctlAt(isp *e2e.ISP, args ...string) error {
+	s.prompt(isp.Server, "ddtbctl", args...)
+	output, err := isp.Ctl(args...)
 	s.print(output)
 	return err
 }
