@@ -49,7 +49,7 @@ func root() *cobra.Command {
 	}
 	command.PersistentFlags().IntVar(&cpus, "cpus", 2, "CPUs to use at most, for the generator and what is measured together")
 	command.AddCommand(packetsCommand(), pingCommand(), tcpCommand(), loginCommand(), acctCommand(), memoryCommand(), restartCommand(),
-		leaseCommand(), allCommand())
+		leaseCommand(), takeoverCommand(), allCommand())
 	return command
 }
 

@@ -19,6 +19,8 @@ type plan struct {
 	smaller []int          // numbers of sessions for the growth table besides
 	lease   leaseOptions
 	broker  int // sessions of the broker alone, 0 for none
+
+	takeovers int // subscribers that move from one server to another
 }
 
 func fullPlan() plan {
@@ -40,6 +42,8 @@ func fullPlan() plan {
 		smaller: []int{1000},
 		lease:   leaseOptions{leases: []int{1000, 100_000, 1_000_000}, callers: 64, duration: 3 * time.Second, program: "redis-server"},
 		broker:  1_000_000,
+
+		takeovers: 2000,
 	}
 }
 
@@ -52,7 +56,7 @@ func quickPlan() plan {
 	p.tcp = tcpOptions{repeat: 1, duration: time.Second}
 	p.restart.repeat = 1
 	p.acct.records = 40_000
-	p.smaller, p.broker = nil, 0
+	p.smaller, p.broker, p.takeovers = nil, 0, 100
 	p.lease.leases, p.lease.duration = []int{1000}, time.Second
 	return p
 }

@@ -108,9 +108,14 @@ func TestLease(t *testing.T) {
 		"lease.redis.100.per_s", "lease.redis.100.extended.per_s", "lease.redis.200.per_s", "lease.redis.200.extended.per_s")
 }
 
+func TestTakeover(t *testing.T) {
+	smoke(t, func(ctx context.Context, r *report) error { return takeover(ctx, 10, r) },
+		"takeover.ms.p50", "takeover.ms.p99", "takeover.ms.x8.p50", "takeover.ms.x8.p99")
+}
+
 // TestCommands: every subject is a command with its own help, and what makes no sense is refused.
 func TestCommands(t *testing.T) {
-	for _, name := range []string{"packets", "ping", "tcp", "login", "memory", "restart", "lease", "all"} {
+	for _, name := range []string{"packets", "ping", "tcp", "login", "memory", "restart", "lease", "takeover", "all"} {
 		out := &bytes.Buffer{}
 		command := root()
 		command.SetOut(out)
