@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -13,6 +14,9 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"ddtb/aaa/radius/radiustest"
+	"ddtb/provision/redis/redistest"
 )
 
 // TestMetricNames: what /metrics shows follows the conventions of Prometheus.
@@ -33,7 +37,9 @@ func TestMetricNames(t *testing.T) {
 
 // TestMetricsUsed: alerts and dashboard speak of metrics that there are.
 func TestMetricsUsed(t *testing.T) {
-	s := newSite(t)
+	s := radiusSite(t, radiustest.Start(t, radiusUsers))
+	redis := redistest.Start(t)
+	s.lines["session"] = fmt.Sprintf("[lease]\nstore = \"redis\"\n[redis]\naddresses = [%q]\n%s", redis.Addr, s.lines["session"])
 	udp, _ := injectors(s.start(t).dp)
 	udp(netip.MustParseAddrPort("127.0.0.1:3653"), netip.MustParseAddrPort("127.0.0.1:9"), []byte("no packet")) // counted as dropped
 	_, text := get(t, "http://"+s.metrics+"/metrics")
