@@ -114,7 +114,8 @@ var (
 // a Service-Type, which asks for a login of its own: Error-Cause 405.
 func supported(p *radius.Packet) error {
 	for _, avp := range p.Attributes {
-		t, ok := avp.Type, false
+		t := avp.Type
+		var ok bool
 		switch {
 		case t == rfc2865.ServiceType_Type:
 			return fmt.Errorf("Service-Type: %w", CauseUnsupportedService)

@@ -229,7 +229,7 @@ func TestDown(t *testing.T) {
 func TestUsage(t *testing.T) {
 	d := &desk{socket: "/nonexistent"}
 	for _, test := range []struct{ line, said string }{
-		{"", "ddtbctl what? Expected one of completion, config, drop, help, lease, pool, server, session, status, user"},
+		{"", "ddtbctl what? Expected one of acct, completion, config, drop, help, lease, pool, server, session, status, user"},
 		{"sesion", "ddtbctl sesion: no such command"},
 		{"session", "ddtbctl session what? Expected one of kick, list, show, watch"},
 		{"session lst", "ddtbctl session lst: no such command"},

@@ -69,7 +69,7 @@ type Event struct {
 	Session Session   // as far as a Board keeps it, and Owner; nothing for EventFailover
 }
 
-// EventFailover: what the servers share has lost its last writes. It is on the board only; no Broker gives it.
+// EventFailover tells that what the servers share has lost its last writes. It is on the board only; no Broker gives it.
 const EventFailover provision.EventKind = "failover"
 
 // Verb is what a server can be asked to do.

@@ -282,7 +282,9 @@ func (r *Redis) Follow(ctx context.Context, node string, told Follower) error {
 	}()
 	err = <-ended
 	cancel()
-	<-ended
+	if other := <-ended; err == nil {
+		err = other
+	}
 	return err
 }
 

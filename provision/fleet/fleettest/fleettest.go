@@ -177,7 +177,8 @@ func many(t *testing.T, a, b fleet.Board) {
 	if len(seen) != n {
 		t.Errorf("%d sessions, expected %d", len(seen), n)
 	}
-	for range b.Sessions(t.Context(), "ts1") {
+	for _, err := range b.Sessions(t.Context(), "ts1") {
+		must(t, err)
 		break // a reader may leave
 	}
 	batch = fleet.Batch{}

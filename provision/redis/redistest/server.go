@@ -179,7 +179,7 @@ func (s *Server) Promote() { s.replicaOf("NO", "ONE") }
 func (s *Server) replicaOf(host, port string) {
 	s.tb.Helper()
 	c := s.Client()
-	if err := c.SlaveOf(context.Background(), host, port).Err(); err != nil {
+	if err := c.ReplicaOf(context.Background(), host, port).Err(); err != nil {
 		s.tb.Fatal(err)
 	}
 }

@@ -345,7 +345,11 @@ inline_always __u8 protocol_of(__u64 key)
 
 inline_always const volatile struct local *local_of(__u64 key)
 {
-	return &locals[LOCAL_OF(key)];
+	__u64 n = LOCAL_OF(key);
+
+	/* Said once more where the compiler cannot fold it: Linux 6.1's verifier loses the bound in what it makes of the above. */
+	asm volatile("%0 &= %1" : "+r"(n) : "i"(MAX_LOCAL - 1));
+	return &locals[n];
 }
 
 /* Writes p->room octets of outer headers; false: they do not fit before end. */
