@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -17,14 +18,18 @@ import (
 const Oldest = "6.2"
 
 // Check asks every master whether it can be used, and says clearly what is wrong if not: nobody there, password or user
-// refused, a command not permitted, too old, a replica, about to evict keys. info tells of the server that was asked last.
+// refused, a command not permitted, too old, a replica, about to evict keys. info tells of the server that answered last.
 func (c *Conn) Check(ctx context.Context) (info Info, err error) {
+	var mu sync.Mutex // the masters of a cluster are asked side by side
 	ask := func(ctx context.Context, client *redis.Client) error {
-		var err error
-		if info, err = ReadInfo(ctx, client); err != nil {
+		told, err := ReadInfo(ctx, client)
+		if err != nil {
 			return c.Explain(err)
 		}
-		return info.usable(c.options.Cluster)
+		mu.Lock()
+		info = told
+		mu.Unlock()
+		return told.usable(c.options.Cluster)
 	}
 	switch client := c.UniversalClient.(type) {
 	case *redis.Client:
