@@ -114,7 +114,7 @@ lint: need-go $(LINTER) ## gofmt, vet, golangci-lint, shellcheck
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt-clean:" $$unformatted >&2; exit 1; }
 	$(GO) vet ./...
 	$(LINTER) run
-	shellcheck $$(git ls-files | xargs grep -lE '^#!.*\b(sh|bash)$$')
+	shellcheck -x -P SCRIPTDIR $$(git ls-files | xargs grep -lE '^#!.*\b(sh|bash)$$')
 
 $(LINTER): | need-go
 	@echo 'building golangci-lint $(LINTER_VERSION) (once; takes minutes)'

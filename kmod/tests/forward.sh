@@ -60,7 +60,7 @@ spoofed() {
 
 too_big() { # the core learns the MTU and then gets through
 	ctl set utun0 5 udp 10.0.0.1:3653 10.0.0.2:5005 2001:db8:ffff::5 mtu 1300 session 3
-	core ping -q -c 1 -W 2 -s 1300 -M do 2001:db8:ffff::5 >/dev/null 2>&1
+	core ping -q -c 1 -W 2 -s 1300 -M "do" 2001:db8:ffff::5 >/dev/null 2>&1
 	eventually mtu_known && core ping -q -c 2 -i 0.02 -W 3 -s 1300 2001:db8:ffff::5
 }
 mtu_known() { ip -n core -6 route get 2001:db8:ffff::5 | grep -q 'mtu 1300'; }
