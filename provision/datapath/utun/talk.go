@@ -19,7 +19,7 @@ const genlHeader = 4
 
 // errNoModule says what to do where the kernel has no utun.
 var errNoModule = fmt.Errorf("%w: it has no module utun: load it with `modprobe utun`; if there is none to load, build and install it for this "+
-	"kernel with `make -C kmod install`, or by DKMS (kmod/README.md)", datapath.ErrNotSupported)
+	"kernel with `make -C kmod modules modules_install`, or by DKMS (kmod/README.md)", datapath.ErrNotSupported)
 
 // family is the module's generic netlink family, as seen from the host's network namespace.
 type family struct {
