@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -226,6 +227,18 @@ func TestCheckLogin(t *testing.T) {
 			if f.bad != bad || strings.Contains(f.detail, "2001:db8:7777::/48") == bad {
 				t.Errorf("%+v, want bad %v", f, bad)
 			}
+		}
+	}
+	server.Stop()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // an operator has more patience
+	defer cancel()
+	findings, err := checkLogin(ctx, c, "alice", "wonderland")
+	if err != nil || len(findings) != 2 {
+		t.Fatalf("%v, %v: want two findings", findings, err)
+	}
+	for _, f := range findings {
+		if !f.bad || !strings.Contains(f.detail, "is the server running") {
+			t.Errorf("%+v, want advice about a server that is away", f)
 		}
 	}
 }

@@ -60,6 +60,9 @@ func tryLogin(ctx context.Context, name string, a aaa.Authenticator, m aaa.Mecha
 	s, err := a.Authenticate(ctx, aaa.Login{Credential: credential})
 	if err != nil {
 		f.bad, f.detail = true, err.Error()
+		if errors.Is(err, context.DeadlineExceeded) {
+			f.detail += ": no answer: is the server running, does a firewall let us through, does it know this host's address and the shared secret?"
+		}
 		return f
 	}
 	granted := []string{"accepted as " + s.Name}
