@@ -13,11 +13,17 @@ type served struct {
 	mu     *sync.Mutex
 	leases map[indexOf]*tenure
 	owners map[ownerOf]uint32
+	counts map[epochOf]int // leases by the epoch they were confirmed in, so that nobody looks through all to find that none is left
 }
 
 type indexOf struct {
 	pool  *sharedPool
 	index uint32
+}
+
+type epochOf struct {
+	pool  *sharedPool
+	epoch string
 }
 
 type ownerOf struct {
@@ -38,7 +44,7 @@ type tenure struct {
 }
 
 func newServed() served {
-	return served{mu: new(sync.Mutex), leases: make(map[indexOf]*tenure), owners: make(map[ownerOf]uint32)}
+	return served{mu: new(sync.Mutex), leases: make(map[indexOf]*tenure), owners: make(map[ownerOf]uint32), counts: make(map[epochOf]int)}
 }
 
 // put keeps a lease in the place of what its owner had.
@@ -51,6 +57,15 @@ func (s served) put(p *sharedPool, index uint32, t tenure) {
 	s.remove(p, index)
 	s.leases[indexOf{p, index}] = &t
 	s.owners[ownerOf{p, t.owner}] = index
+	s.count(p, t.epoch, 1)
+}
+
+// count notes that a lease was added to those of an epoch, or taken from them. mu is held.
+func (s served) count(p *sharedPool, epoch string, n int) {
+	at := epochOf{p, epoch}
+	if s.counts[at] += n; s.counts[at] == 0 {
+		delete(s.counts, at)
+	}
 }
 
 // remove forgets a lease. mu is held.
@@ -58,6 +73,7 @@ func (s served) remove(p *sharedPool, index uint32) {
 	if t := s.leases[indexOf{p, index}]; t != nil {
 		delete(s.leases, indexOf{p, index})
 		delete(s.owners, ownerOf{p, t.owner})
+		s.count(p, t.epoch, -1)
 	}
 }
 
@@ -95,8 +111,20 @@ func (s served) change(p *sharedPool, index uint32, session string, fn func(*ten
 	if t == nil || t.session != session {
 		return false
 	}
+	s.count(p, t.epoch, -1)
 	fn(t)
+	s.count(p, t.epoch, 1)
 	return true
+}
+
+// doubtful tells whether a pool has leases that Redis has not confirmed in an epoch. mu is held.
+func (s served) doubtful(p *sharedPool, epoch string) bool {
+	for at := range s.counts { // one or two
+		if at.pool == p && at.epoch != epoch {
+			return true
+		}
+	}
+	return false
 }
 
 // unconfirmed gives the indices of a pool whose leases Redis has not confirmed in an epoch.
@@ -104,6 +132,9 @@ func (s served) unconfirmed(p *sharedPool, epoch string) []uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []uint32
+	if !s.doubtful(p, epoch) {
+		return nil
+	}
 	for at, t := range s.leases {
 		if at.pool == p && t.epoch != epoch {
 			out = append(out, at.index)
