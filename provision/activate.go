@@ -230,37 +230,44 @@ func (c *change) retake(ctx context.Context) {
 func (c *change) abandon(ctx context.Context) {
 	c.mu.Lock()
 	c.dropOffer(c.e)
+	c.retire()
 	c.mu.Unlock()
-	c.retire(ctx)
+	c.bury(ctx)
 	c.giveBack(ctx, c.e)
 }
 
-// retire takes the old session, which has its Stop record, out of the tables, and gives its lease back if the new one
-// has another.
-func (c *change) retire(ctx context.Context) {
+// retire makes the old session, which has its Stop record, an Ending one. mu is held: who looks meanwhile finds the old
+// session in force or, if commit adds it before letting go, the new one.
+func (c *change) retire() {
 	if c.prev == nil {
 		return
 	}
-	c.mu.Lock()
 	c.metrics.traffic(grown(c.prev.raw, c.gone.entry.raw))
 	c.table.end(c.prev, c.gone.entry.extra.end, c.gone.entry.raw)
 	end := c.prev.extra.end
 	end.step, end.lost = endAccounted, c.prev.terms.Value().leasePool == c.e.terms.Value().leasePool
-	c.mu.Unlock()
+}
+
+// bury takes the retired session out of the tables, gives its lease back if the new one has another, and tells.
+func (c *change) bury(ctx context.Context) {
+	if c.prev == nil {
+		return
+	}
 	c.complete(c.finish(ctx, c.prev), c.prev)
 	c.tell(EventTakeover, aaa.CausePortPreempted, c.prev)
 }
 
 func (c *change) commit(ctx context.Context) (displaced *entry) {
-	c.retire(ctx)
 	e := c.e
 	c.mu.Lock()
+	c.retire()
 	displaced = c.addActive(e)
 	e.seen, e.held = c.at, false
 	e.leaseEnd = uint32(time.UnixMilli(c.at).Add(c.s.LeaseTTL).Unix())
 	e.interim = firstInterim(e, e.limits.Value().records)
 	c.fresh = append(c.fresh, e)
 	c.mu.Unlock()
+	c.bury(ctx)
 	c.metrics.login(nil)
 	c.tell(EventLogin, 0, e)
 	c.logSession(e).Msg("session started")
