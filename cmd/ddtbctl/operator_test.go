@@ -91,8 +91,10 @@ func (d *desk) fleet(t testing.TB) *fleet.Agent {
 	t.Helper()
 	d.board = fleet.NewMemory(nil)
 	ts2 := fleet.Node{Name: "ts2", Address: netip.MustParseAddr("198.51.100.2"), Epoch: time.Now(), Sessions: 1, Capacity: 4, State: fleet.Serving}
-	check(t, d.board.Announce(t.Context(), ts2, time.Hour))
-	check(t, d.board.Announce(t.Context(), fleet.Node{Name: "ts3"}, -time.Second))
+	_, err := d.board.Announce(t.Context(), ts2, time.Hour)
+	check(t, err)
+	_, err = d.board.Announce(t.Context(), fleet.Node{Name: "ts3"}, -time.Second)
+	check(t, err)
 	agent, err := fleet.New(d.broker, d.board, fleet.Options{Name: "tb1", Address: deskLocal.Addr(), Version: "1.2.3", Logger: zerolog.Nop()})
 	check(t, err)
 	return agent

@@ -63,7 +63,7 @@ func startFleet(t *testing.T) (*world, *other) {
 
 func (o *other) announce(state fleet.NodeState) {
 	node := fleet.Node{Name: "other", Address: netip.MustParseAddr("192.0.2.2"), Epoch: time.Now(), Sessions: 1, Capacity: 10, Version: "2", State: state}
-	_ = o.board.Announce(context.Background(), node, time.Hour) // in memory, where nothing fails
+	_, _ = o.board.Announce(context.Background(), node, time.Hour) // in memory, where nothing fails
 }
 
 func (o *other) obey(c fleet.Command) {

@@ -61,10 +61,12 @@ type Agent struct {
 	metrics *metrics
 
 	draining atomic.Bool
+	posted   atomic.Bool                  // a heartbeat was on the board
 	peers    atomic.Pointer[[]Node]       // the others, as last read
 	targets  atomic.Pointer[[]netip.Addr] // where clients are sent; nil or empty: nowhere
 	beats    chan struct{}                // one slot: a heartbeat is due now
 	behind   chan struct{}                // one slot: all sessions are to be written now
+	doubt    chan struct{}                // one slot: sessions may have lost their leases unheard of
 	writing  sync.Mutex                   // held from the look at sessions to their being on the board
 }
 
@@ -85,7 +87,7 @@ func New(broker *provision.Broker, board Board, options Options) (*Agent, error)
 	}
 	a := &Agent{
 		Options: options, broker: broker, board: board, started: options.Clock(),
-		beats: make(chan struct{}, 1), behind: make(chan struct{}, 1),
+		beats: make(chan struct{}, 1), behind: make(chan struct{}, 1), doubt: make(chan struct{}, 1),
 	}
 	a.broker.Drain(a.refuses())
 	var err error
@@ -115,7 +117,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			return fmt.Errorf("watch sessions: %w", err)
 		}
 		defer watcher.Close()
-		for _, part := range []func(context.Context){a.refresh, a.follow, func(ctx context.Context) { a.tell(ctx, watcher) }} {
+		for _, part := range []func(context.Context){a.refresh, a.follow, a.reassert, func(ctx context.Context) { a.tell(ctx, watcher) }} {
 			wait.Go(func() { part(ctx) })
 		}
 	}
@@ -133,7 +135,7 @@ func (a *Agent) leave(ctx context.Context) error {
 	defer cancel()
 	node := a.self()
 	node.State = Stopped
-	if err := a.board.Announce(ctx, node, 3*a.Heartbeat); err != nil {
+	if _, err := a.board.Announce(ctx, node, 3*a.Heartbeat); err != nil {
 		a.Logger.Debug().Err(err).Msg("the other servers were not told of the end; they notice by silence")
 	}
 	return nil
@@ -173,8 +175,14 @@ func (a *Agent) meet(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, ioTimeout)
 	defer cancel()
-	if err := a.board.Announce(ctx, self, 3*a.Heartbeat); err != nil {
+	known, err := a.board.Announce(ctx, self, 3*a.Heartbeat)
+	if err != nil {
 		return err
+	}
+	if a.posted.Swap(true) && !known { // whatever else was on the board is gone, too
+		a.Logger.Info().Msg("the other servers had forgotten this one; they are told of all its sessions again")
+		poke(a.behind)
+		poke(a.doubt)
 	}
 	nodes, err := a.board.Nodes(ctx)
 	if err != nil {

@@ -107,8 +107,9 @@ type Board interface {
 
 // Writer is the side of a Board that a server tells of itself on.
 type Writer interface {
-	// Announce makes a server known for as long as alive says.
-	Announce(ctx context.Context, node Node, alive time.Duration) error
+	// Announce makes a server known for as long as alive says, and tells whether it was known already. One that was, and
+	// is not, finds a board that has lost what it held.
+	Announce(ctx context.Context, node Node, alive time.Duration) (known bool, err error)
 	// Write puts a batch of the named server on the board.
 	Write(ctx context.Context, node string, batch Batch) error
 	// Prune drops those sessions of the named server that keep says no to.

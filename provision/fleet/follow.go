@@ -15,19 +15,17 @@ import (
 // actMost bounds what is being done at a time because other servers said so: each waits for the store and the accountant.
 const actMost = 64
 
-// follow reads what the other servers write. After a time in which it could not, all leases are asked for: what was not
-// heard of may have ended sessions here.
+// follow reads what the other servers write. What was written before it could, at first and after each time in which it
+// could not, may have ended sessions here.
 func (a *Agent) follow(ctx context.Context) {
 	acts := newActs()
 	defer acts.wait()
-	delay, missed := retryFirst, false
+	delay := retryFirst
 	for ctx.Err() == nil {
 		err := a.board.Follow(ctx, a.Name, Follower{
 			Ready: func() {
 				delay = retryFirst
-				if missed {
-					acts.begin(func() { a.reassert(ctx) })
-				}
+				poke(a.doubt)
 			},
 			Event:   func(e Event) { a.heard(ctx, acts, e) },
 			Command: func(c Command) { acts.begin(func() { a.obey(ctx, c) }) },
@@ -35,7 +33,6 @@ func (a *Agent) follow(ctx context.Context) {
 		if err == nil {
 			return // ctx is done
 		}
-		missed = true
 		a.Logger.Debug().Err(err).Msg("what the other servers write cannot be read")
 		if !sleep(ctx, delay) {
 			return
@@ -44,10 +41,17 @@ func (a *Agent) follow(ctx context.Context) {
 	}
 }
 
-// reassert asks for all leases.
+// reassert asks for all leases whenever some may have been lost.
 func (a *Agent) reassert(ctx context.Context) {
-	if err := a.broker.Reassert(ctx); err != nil && ctx.Err() == nil {
-		a.Logger.Warn().Err(err).Msg("leases were not extended; the sweep tries again")
+	for {
+		select {
+		case <-a.doubt:
+		case <-ctx.Done():
+			return
+		}
+		if err := a.broker.Reassert(ctx); err != nil && ctx.Err() == nil {
+			a.Logger.Warn().Err(err).Msg("leases were not extended; the sweep tries again")
+		}
 	}
 }
 

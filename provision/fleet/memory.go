@@ -53,12 +53,13 @@ func NewMemory(clock func() time.Time) *Memory {
 var _ Board = (*Memory)(nil)
 
 // Announce implements Board.
-func (m *Memory) Announce(_ context.Context, node Node, alive time.Duration) error {
+func (m *Memory) Announce(_ context.Context, node Node, alive time.Duration) (known bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	node.Seen = m.clock()
+	before, known := m.nodes[node.Name]
 	m.nodes[node.Name] = announced{node, node.Seen.Add(alive)}
-	return nil
+	return known && before.until.After(node.Seen), nil
 }
 
 // Write implements Board.

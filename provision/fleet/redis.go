@@ -65,14 +65,16 @@ func (r *Redis) pipelined(ctx context.Context, what string, fill func(redis.Pipe
 }
 
 // Announce implements Board.
-func (r *Redis) Announce(ctx context.Context, node Node, alive time.Duration) error {
-	now := r.clock()
-	return r.pipelined(ctx, "announce "+node.Name, func(p redis.Pipeliner) {
-		p.HSet(ctx, nodeKey(node.Name), nodeHash(node))
+func (r *Redis) Announce(ctx context.Context, node Node, alive time.Duration) (known bool, err error) {
+	now, fields := r.clock(), nodeHash(node)
+	var added *redis.IntCmd
+	err = r.pipelined(ctx, "announce "+node.Name, func(p redis.Pipeliner) {
+		added = p.HSet(ctx, nodeKey(node.Name), fields)
 		p.PExpire(ctx, nodeKey(node.Name), alive)
 		p.ZAdd(ctx, keyNodes, redis.Z{Score: float64(now.Unix()), Member: node.Name})
 		p.ZRemRangeByScore(ctx, keyNodes, "-inf", strconv.FormatInt(now.Add(-remembered).Unix(), 10))
 	})
+	return err == nil && added.Val() < int64(len(fields)/2), err
 }
 
 // Write implements Board.

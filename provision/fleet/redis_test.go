@@ -31,7 +31,7 @@ func TestRedisReadable(t *testing.T) {
 	board := fleet.NewRedis(redistest.Open(t, server.Options()), func() time.Time { return time.Unix(1772366400, 0) })
 	s := fleettest.Session(7)
 	node := fleet.Node{Name: "ts1", Address: s.Local.Addr(), Epoch: time.UnixMilli(1), Sessions: 1, Capacity: 4, Version: "v", State: fleet.Serving}
-	if err := board.Announce(ctx, node, time.Hour); err != nil {
+	if _, err := board.Announce(ctx, node, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	event := fleet.Event{Time: s.Since, Kind: "login", Session: s}
@@ -114,8 +114,9 @@ func TestRedisAway(t *testing.T) {
 	ctx := t.Context()
 	_, nodes := board.Nodes(ctx)
 	_, session := board.Session(ctx, "x")
+	_, announce := board.Announce(ctx, fleet.Node{Name: "ts1"}, time.Hour)
 	for what, err := range map[string]error{
-		"announce": board.Announce(ctx, fleet.Node{Name: "ts1"}, time.Hour), "nodes": nodes, "session": session,
+		"announce": announce, "nodes": nodes, "session": session,
 		"write": board.Write(ctx, "ts1", fleet.Batch{Drop: []string{"x"}}), "ask": board.Ask(ctx, "ts1", fleet.Command{Verb: fleet.Kick}),
 		"prune":  board.Prune(ctx, "ts1", func(string) bool { return true }),
 		"follow": board.Follow(ctx, "ts1", fleet.Follower{Ready: func() {}}),

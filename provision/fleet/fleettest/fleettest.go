@@ -98,9 +98,15 @@ func nodes(t *testing.T, a, b fleet.Board) {
 	}
 	two := one
 	two.Name, two.Address, two.State = "ts2", netip.MustParseAddr("2001:db8::2"), fleet.Draining
-	must(t, b.Announce(ctx, two, long))
-	must(t, a.Announce(ctx, one, 50*time.Millisecond))
-	must(t, a.Announce(ctx, one, long))
+	announce(t, b, two, long, false)
+	announce(t, a, one, 50*time.Millisecond, false)
+	until(t, "ts1 has been forgotten", func() bool {
+		nodes, err := b.Nodes(ctx)
+		must(t, err)
+		return nodes[0].State == fleet.Gone
+	})
+	announce(t, a, one, long, false)
+	announce(t, a, one, long, true)
 	got, err := b.Nodes(ctx)
 	must(t, err)
 	for i := range got {
@@ -110,17 +116,27 @@ func nodes(t *testing.T, a, b fleet.Board) {
 		got[i].Seen = time.Time{}
 	}
 	same(t, "servers", got, []fleet.Node{one, two})
-	must(t, a.Announce(ctx, one, time.Millisecond))
+	announce(t, a, one, time.Millisecond, true)
 	until(t, "ts1 is gone, ts2 is not", func() bool {
 		got, err = b.Nodes(ctx)
 		must(t, err)
 		return len(got) == 2 && got[0].State == fleet.Gone && got[1].State == fleet.Draining
 	})
-	must(t, a.Announce(ctx, one, long))
+	announce(t, a, one, long, false)
 	got, err = b.Nodes(ctx)
 	must(t, err)
 	if got[0].State != fleet.Serving {
 		t.Errorf("ts1 came back, its state is %s", got[0].State)
+	}
+}
+
+// announce makes a server known, which has to be known already or not.
+func announce(t *testing.T, b fleet.Board, node fleet.Node, alive time.Duration, want bool) {
+	t.Helper()
+	known, err := b.Announce(t.Context(), node, alive)
+	must(t, err)
+	if known != want {
+		t.Errorf("%s was known: %v", node.Name, known)
 	}
 }
 
