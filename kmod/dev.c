@@ -25,6 +25,7 @@ static int start_hub(struct net_device *dev)
 	hub->dev = dev;
 	mutex_init(&hub->lock);
 	INIT_LIST_HEAD(&hub->ports);
+	utun_remains_init(&hub->remains);
 	utun_udp_start(hub);
 	err = utun_drops_init(hub);
 	if (err)
@@ -59,6 +60,7 @@ static void stop_hub(struct utun_hub *hub)
 	utun_udp_stop(hub);
 	mutex_lock(&hub->lock);
 	utun_config_end(hub);
+	utun_remains_free(&hub->remains);
 	mutex_unlock(&hub->lock);
 	synchronize_net();
 }

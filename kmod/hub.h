@@ -21,6 +21,7 @@
 
 #include "foreign.h"
 #include "pool.h"
+#include "remains.h"
 #include "utun.h"
 
 struct utun_drops;
@@ -47,6 +48,7 @@ struct utun_hub {
 	struct net_device *dev;
 	struct utun_drops __percpu *drops;
 	struct utun_foreigners foreign;
+	struct utun_remains remains;
 	atomic64_t complaints, mismatches;		/* buckets of Packet Too Big and of events */
 
 	struct mutex lock;				/* what is said above */

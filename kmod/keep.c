@@ -116,8 +116,8 @@ void utun_keep_collect(struct utun_hub *hub, const struct sock *sk, struct list_
 }
 
 /*
- * Releases what was collected. Not by udp_tunnel_sock_release(): that takes sk_user_data away and waits before it unbinds the socket,
- * and what comes meanwhile would be lost in its queue. As it is, each packet finds the socket armed or does not find it.
+ * Releases what was collected. Not by udp_tunnel_sock_release(): that takes sk_user_data away and waits before it unbinds the
+ * socket, and what comes meanwhile would be lost in its queue. As it is, each packet finds the socket armed or does not find it.
  */
 void utun_keep_release(struct list_head *collected)
 {

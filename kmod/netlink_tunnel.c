@@ -245,6 +245,9 @@ int utun_netlink_del(struct sk_buff *skb, struct genl_info *info)
 		synchronize_net();
 	for (t = batch.first; t; t = t->next)
 		put_last(answer, t);
+	mutex_lock(&hub->lock);
+	utun_table_remember(hub, &batch);
+	mutex_unlock(&hub->lock);
 	utun_batch_free(&batch);
 	dev_put(dev);
 	genlmsg_end(answer, message);

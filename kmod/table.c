@@ -154,6 +154,8 @@ int utun_table_set(struct utun_hub *hub, struct utun_wish *w, struct utun_batch 
 	}
 	if (w->port)
 		bind_port(t, w->port, true);
+	if (!before)
+		utun_remains_claim(&hub->remains, t);
 	rcu_assign_pointer(*slot, t);
 	utun_claim_release(hub, &had, &claim);
 	if (before)
@@ -186,6 +188,27 @@ bool utun_table_take(struct utun_hub *hub, u32 id, struct utun_batch *batch)
 	RCU_INIT_POINTER(*slot, NULL);
 	utun_table_leave(hub, config, t, batch);
 	return true;
+}
+
+/*
+ * Remembers what the tunnels of a batch counted that were taken out; no packet may be in them any more. One that was set again
+ * meanwhile has it at once, if it is the same session's.
+ */
+void utun_table_remember(struct utun_hub *hub, const struct utun_batch *batch)
+{
+	const struct utun_tunnel *t;
+	struct utun_counters c;
+
+	for (t = batch->first; t && !hub->dead; t = t->next) {
+		struct utun_tunnel *now = utun_table_get(hub, t->id);
+
+		if (!now) {
+			utun_remains_keep(&hub->remains, t);
+		} else if (now->session == t->session) {
+			c = utun_tunnel_counters(t);
+			utun_tunnel_add(now, &c);
+		}
+	}
 }
 
 /* Waits until no packet is in the tunnels of a batch, and frees them. */

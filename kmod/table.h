@@ -55,6 +55,7 @@ struct utun_tunnel *utun_table_get(struct utun_hub *hub, u32 id);
 struct utun_tunnel *utun_table_next(struct utun_hub *hub, u32 id);
 bool utun_table_take(struct utun_hub *hub, u32 id, struct utun_batch *batch);
 void utun_table_unbind(struct utun_hub *hub, struct utun_port *port);
+void utun_table_remember(struct utun_hub *hub, const struct utun_batch *batch);
 void utun_table_leave(struct utun_hub *hub, struct utun_config *config, struct utun_tunnel *t, struct utun_batch *batch);
 void utun_batch_settle(struct utun_batch *batch);
 void utun_batch_free(struct utun_batch *batch);

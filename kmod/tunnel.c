@@ -85,15 +85,21 @@ bool utun_tunnel_same(const struct utun_tunnel *t, const struct utun_wish *wish)
 	       rcu_access_pointer(t->dev) == (wish->port ? wish->port->dev : NULL);
 }
 
+/* Adds what was counted before. */
+void utun_tunnel_add(struct utun_tunnel *t, const struct utun_counters *c)
+{
+	atomic64_add(c->rx_packets, &t->rx_packets);
+	atomic64_add(c->rx_bytes, &t->rx_bytes);
+	atomic64_add(c->tx_packets, &t->tx_packets);
+	atomic64_add(c->tx_bytes, &t->tx_bytes);
+}
+
 /* Takes over what a tunnel counted that was replaced by this one; no packet may be in that any more. */
 void utun_tunnel_inherit(struct utun_tunnel *t, const struct utun_tunnel *before)
 {
 	struct utun_counters c = utun_tunnel_counters(before);
 
-	atomic64_add(c.rx_packets, &t->rx_packets);
-	atomic64_add(c.rx_bytes, &t->rx_bytes);
-	atomic64_add(c.tx_packets, &t->tx_packets);
-	atomic64_add(c.tx_bytes, &t->tx_bytes);
+	utun_tunnel_add(t, &c);
 	/* A packet that comes at this moment may be set back by a grace period. */
 	if (!(READ_ONCE(t->seen) & UTUN_SEEN))
 		WRITE_ONCE(t->seen, before->seen);

@@ -81,6 +81,7 @@ struct utun_tunnel *utun_tunnel_new(const struct utun_wish *wish);
 void utun_tunnel_free(struct utun_tunnel *t);
 void utun_tunnel_tune(struct utun_tunnel *t, const struct utun_wish *wish);
 bool utun_tunnel_same(const struct utun_tunnel *t, const struct utun_wish *wish);
+void utun_tunnel_add(struct utun_tunnel *t, const struct utun_counters *c);
 void utun_tunnel_inherit(struct utun_tunnel *t, const struct utun_tunnel *before);
 struct utun_counters utun_tunnel_counters(const struct utun_tunnel *t);
 struct utun_wish utun_tunnel_wish(const struct utun_tunnel *t);

@@ -75,6 +75,8 @@
  *   configuration: else EINVAL or ERANGE. EADDRINUSE: the ENDPOINT or PREFIX from outside the pools is another tunnel's;
  *   ENOSPC: UTUN_FOREIGN_MAX of those are in use. ENODEV, EOPNOTSUPP: IFINDEX is no client device of this shared
  *   device; EBUSY: it has another tunnel.
+ *   A tunnel that TUNNEL_DEL ended and that is set again with the same SESSION goes on counting where it was, unless its id had
+ *   another session in between. The last UTUN_REMAINS_MAX that ended are remembered for that.
  *   A batch is done in order and stops at the first tunnel that is wrong: those before it are in force, it and those after
  *   are as before. The error's offset points into its UTUN_A_TUNNEL. Who wants the rest in force sends it again without it.
  *
@@ -135,6 +137,7 @@
 #define UTUN_POOLS_MAX		8
 #define UTUN_TUNNELS_MAX	(1 << 24)	/* of a device */
 #define UTUN_FOREIGN_MAX	65536		/* addresses and prefixes outside the pools, of a device */
+#define UTUN_REMAINS_MAX	65536		/* tunnels that ended, of a device */
 #define UTUN_SOCKETS_MAX	64		/* of a device */
 #define UTUN_BATCH_MAX		512		/* tunnels in a message */
 #define UTUN_MTU_MIN		1280

@@ -113,3 +113,6 @@ func (d *Driver) bury(id uint32) error {
 	d.log.Debug().Uint32("tunnel", id).Msg("tunnel deleted")
 	return errors.Join(errs...)
 }
+
+// Resumes implements datapath.Resumer: the module remembers what ended.
+func (d *Driver) Resumes() {}

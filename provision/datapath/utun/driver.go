@@ -40,6 +40,7 @@ var (
 	_ datapath.Datapath     = (*Driver)(nil)
 	_ datapath.DropReporter = (*Driver)(nil)
 	_ datapath.Attacher     = (*Driver)(nil)
+	_ datapath.Resumer      = (*Driver)(nil)
 )
 
 var (
