@@ -26,6 +26,7 @@ static int start_hub(struct net_device *dev)
 	mutex_init(&hub->lock);
 	INIT_LIST_HEAD(&hub->ports);
 	utun_remains_init(&hub->remains);
+	utun_tallies_init(&hub->tallies);
 	utun_udp_start(hub);
 	err = utun_drops_init(hub);
 	if (err)
@@ -69,6 +70,7 @@ static void stop_hub(struct utun_hub *hub)
 static void free_hub(struct utun_hub *hub)
 {
 	utun_foreigners_free(&hub->foreign);
+	utun_tallies_free(&hub->tallies);
 	utun_drops_free(hub);
 	mutex_destroy(&hub->lock);
 	kfree(hub);

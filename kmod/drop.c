@@ -33,7 +33,7 @@ void utun_drops_free(struct utun_hub *hub)
 	free_percpu(hub->drops);
 }
 
-/* Counts; the packet is the caller's. With bottom halves off. */
+/* Counts; the packet is the caller's. With bottom halves off, under RCU. */
 void utun_drop(struct utun_hub *hub, enum utun_drop reason, const struct utun_offence *o)
 {
 	struct utun_drops *drops = this_cpu_ptr(hub->drops);
@@ -54,6 +54,8 @@ void utun_drop(struct utun_hub *hub, enum utun_drop reason, const struct utun_of
 	if (o->inner)
 		r->inner = *o->inner;
 	write_seqcount_end(&drops->seq);
+	if (o->id)
+		utun_tallies_note(&hub->tallies, *o->id, reason);
 }
 
 /* Adds up one reason; the offender is the last of all CPUs. packets 0: it never occurred. */

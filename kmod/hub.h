@@ -22,6 +22,7 @@
 #include "foreign.h"
 #include "pool.h"
 #include "remains.h"
+#include "tally.h"
 #include "utun.h"
 
 struct utun_drops;
@@ -49,6 +50,7 @@ struct utun_hub {
 	struct utun_drops __percpu *drops;
 	struct utun_foreigners foreign;
 	struct utun_remains remains;
+	struct utun_tallies tallies;
 	atomic64_t complaints, mismatches;		/* buckets of Packet Too Big and of events */
 
 	struct mutex lock;				/* what is said above */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <linux/net.h>
+#include <net/sock.h>
 
 #include "dev.h"
 #include "drop.h"
@@ -174,6 +175,64 @@ static int drops_get(struct sk_buff *skb, struct genl_info *info)
 	return utun_answer_finish(info, answer, message, err);
 }
 
+static int put_tally(struct sk_buff *skb, const struct utun_tally *t)
+{
+	struct nlattr *nest;
+	u32 packets;
+	int reason;
+
+	for (reason = 1; reason <= UTUN_DROP_MAX; reason++) {
+		packets = atomic_read(&t->packets[reason]);
+		if (!packets)
+			continue;
+		nest = nla_nest_start(skb, UTUN_A_DROP);
+		if (!nest || nla_put_u8(skb, UTUN_DROP_A_REASON, reason) ||
+		    nla_put_u64_64bit(skb, UTUN_DROP_A_PACKETS, packets, UTUN_DROP_A_PAD))
+			return -EMSGSIZE;
+		nla_nest_end(skb, nest);
+	}
+	return 0;
+}
+
+static int dump_tally(struct sk_buff *skb, struct netlink_callback *cb, const struct net_device *dev, const struct utun_tally *t)
+{
+	void *message = genlmsg_put(skb, NETLINK_CB(cb->skb).portid, cb->nlh->nlmsg_seq, &utun_family, NLM_F_MULTI,
+				    UTUN_CMD_DROPS_GET);
+
+	if (!message)
+		return -EMSGSIZE;
+	if (nla_put_u32(skb, UTUN_A_IFINDEX, dev->ifindex) || nla_put_u32(skb, UTUN_A_ID, t->id) || put_tally(skb, t)) {
+		genlmsg_cancel(skb, message);
+		return -EMSGSIZE;
+	}
+	genlmsg_end(skb, message);
+	return 0;
+}
+
+/* The drops of single tunnels. Between two calls the position is an id, as in utun_netlink_dump(). */
+static int drops_dump(struct sk_buff *skb, struct netlink_callback *cb)
+{
+	struct nlattr **attrs = genl_info_dump(cb)->attrs;
+	u64 *next = (u64 *)cb->ctx; /* 0 at the beginning, else one more than the id to go on with */
+	const struct utun_tally *t;
+	struct net_device *dev;
+
+	if (!*next)
+		*next = 1 + (u64)(attrs[UTUN_A_START] ? nla_get_u32(attrs[UTUN_A_START]) : 0);
+	if (*next > U32_MAX + 1ULL)
+		return 0;
+	dev = utun_netlink_dev(sock_net(skb->sk), attrs[UTUN_A_IFINDEX], cb->extack);
+	if (IS_ERR(dev))
+		return PTR_ERR(dev);
+	rcu_read_lock();
+	while (*next <= U32_MAX + 1ULL && (t = utun_tallies_next(&utun_netlink_hub(dev)->tallies, *next - 1)) &&
+	       !dump_tally(skb, cb, dev, t))
+		*next = t->id + 2ULL;
+	rcu_read_unlock();
+	dev_put(dev);
+	return skb->len;
+}
+
 static const struct genl_ops ops[] = {
 	{ .cmd = UTUN_CMD_DEV_SET, .flags = GENL_UNS_ADMIN_PERM, .doit = utun_netlink_dev_set },
 	{ .cmd = UTUN_CMD_DEV_GET, .flags = GENL_UNS_ADMIN_PERM, .doit = utun_netlink_dev_get },
@@ -182,7 +241,7 @@ static const struct genl_ops ops[] = {
 	{ .cmd = UTUN_CMD_TUNNEL_SET, .flags = GENL_UNS_ADMIN_PERM, .doit = utun_netlink_set },
 	{ .cmd = UTUN_CMD_TUNNEL_DEL, .flags = GENL_UNS_ADMIN_PERM, .doit = utun_netlink_del },
 	{ .cmd = UTUN_CMD_TUNNEL_GET, .flags = GENL_UNS_ADMIN_PERM, .doit = utun_netlink_get, .dumpit = utun_netlink_dump },
-	{ .cmd = UTUN_CMD_DROPS_GET, .flags = GENL_UNS_ADMIN_PERM, .doit = drops_get },
+	{ .cmd = UTUN_CMD_DROPS_GET, .flags = GENL_UNS_ADMIN_PERM, .doit = drops_get, .dumpit = drops_dump },
 };
 
 static const struct genl_multicast_group groups[] = {

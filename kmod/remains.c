@@ -61,14 +61,19 @@ void utun_remains_keep(struct utun_remains *r, const struct utun_tunnel *t)
 		drop(r, list_first_entry(&r->ages, struct remnant, age));
 }
 
-/* A tunnel that is in no slot yet takes what its session had counted, and whatever there is for its id goes. */
-void utun_remains_claim(struct utun_remains *r, struct utun_tunnel *t)
+/*
+ * A tunnel that is in no slot yet takes what its session had counted, and whatever there is for its id goes. Tells whether the
+ * session goes on.
+ */
+bool utun_remains_claim(struct utun_remains *r, struct utun_tunnel *t)
 {
 	struct remnant *e = xa_load(&r->by_id, t->id);
 
-	if (!e)
-		return;
-	if (e->session == t->session)
+	bool goes_on = e && e->session == t->session;
+
+	if (goes_on)
 		utun_tunnel_add(t, &e->counters);
-	drop(r, e);
+	if (e)
+		drop(r, e);
+	return goes_on;
 }

@@ -17,6 +17,6 @@ struct utun_remains {
 void utun_remains_init(struct utun_remains *r);
 void utun_remains_free(struct utun_remains *r);
 void utun_remains_keep(struct utun_remains *r, const struct utun_tunnel *t);
-void utun_remains_claim(struct utun_remains *r, struct utun_tunnel *t);
+bool utun_remains_claim(struct utun_remains *r, struct utun_tunnel *t);
 
 #endif

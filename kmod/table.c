@@ -154,8 +154,8 @@ int utun_table_set(struct utun_hub *hub, struct utun_wish *w, struct utun_batch 
 	}
 	if (w->port)
 		bind_port(t, w->port, true);
-	if (!before)
-		utun_remains_claim(&hub->remains, t);
+	if (before ? before->session != t->session : !utun_remains_claim(&hub->remains, t))
+		utun_tallies_forget(&hub->tallies, t->id);
 	rcu_assign_pointer(*slot, t);
 	utun_claim_release(hub, &had, &claim);
 	if (before)

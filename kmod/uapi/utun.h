@@ -92,6 +92,9 @@
  *   UTUN_TUNNEL_A_SEEN if a packet came from the client in this session.
  *
  * UTUN_CMD_DROPS_GET: replies with a UTUN_A_DROP for each reason that ever occurred on the device: its count and the last offender.
+ *   As a dump (NLM_F_DUMP): one message a tunnel, in force or not, of whose packets some were dropped, by ascending UTUN_A_ID, from
+ *   UTUN_A_START (0) on: a UTUN_A_DROP with REASON and PACKETS (round at 2^32) for each reason. The counts begin anew with
+ *   each new session. Those of UTUN_TALLIES_MAX tunnels are kept; then the oldest go.
  *
  * Events, to the group "events", with UTUN_A_IFINDEX and one UTUN_A_TUNNEL (but for EXPIRED):
  *   UTUN_CMD_FIRST      the first valid packet of a session came: ID, SESSION, REMOTE, REMOTE_PORT
@@ -137,6 +140,7 @@
 #define UTUN_POOLS_MAX		8
 #define UTUN_TUNNELS_MAX	(1 << 24)	/* of a device */
 #define UTUN_FOREIGN_MAX	65536		/* addresses and prefixes outside the pools, of a device */
+#define UTUN_TALLIES_MAX	65536		/* tunnels whose drops are counted apart, of a device */
 #define UTUN_REMAINS_MAX	65536		/* tunnels that ended, of a device */
 #define UTUN_SOCKETS_MAX	64		/* of a device */
 #define UTUN_BATCH_MAX		512		/* tunnels in a message */

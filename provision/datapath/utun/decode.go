@@ -121,6 +121,21 @@ func decodeDrops(b []byte, now time.Time) ([]datapath.Drop, error) {
 	return drops, err
 }
 
+// decodeTally reads a message of the drops of one tunnel, without its generic netlink header.
+func decodeTally(b []byte) (id uint32, drops []datapath.Drop, err error) {
+	r := &reader{}
+	err = walk(b, func(kind uint16, value []byte) error {
+		if r.kind, r.value = kind, value; kind == attrID {
+			r.u32(&id)
+		}
+		return r.err
+	})
+	if err == nil {
+		drops, err = decodeDrops(b, time.Time{})
+	}
+	return id, drops, err
+}
+
 // decodeDrop reads the inside of one UTUN_A_DROP. A reason that is not known here comes out empty.
 func decodeDrop(b []byte, now time.Time) (datapath.Drop, error) {
 	var drop datapath.Drop

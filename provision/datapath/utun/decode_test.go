@@ -110,6 +110,24 @@ func TestDecodeDrops(t *testing.T) {
 	}
 }
 
+func TestDecodeTally(t *testing.T) {
+	id, got, err := decodeTally(octets(t, `
+		0800 0200 07000000                                        # interface
+		0800 0d00 ef030000                                        # id
+		1800 0f80
+		  0500 0200 04000000                                # outer source
+		  0c00 0300 0500000000000000`))
+	if err != nil || id != 1007 {
+		t.Errorf("tunnel %d, %v", id, err)
+	}
+	if diff := cmp.Diff([]datapath.Drop{{Reason: datapath.OuterSource, Packets: 5}}, got, comparers); diff != "" {
+		t.Error(diff)
+	}
+	if _, _, err := decodeTally(octets(t, `0600 0d00 ef030000`)); err == nil {
+		t.Error("an id of two octets is taken")
+	}
+}
+
 // FuzzDecode feeds the decoders; what they take as a tunnel comes out of the encoder as it went in.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(encodeSet(7, []placed{{Tunnel: exampleTunnel(), link: 3}})[genlHeader:]))
@@ -117,6 +135,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte{12, 0, 15, 128, 5, 0, 2, 0, 4})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _ = decodeDrops(b, time.Unix(0, 0))
+		_, _, _ = decodeTally(b)
 		tunnels, err := all(b)
 		if err != nil {
 			return

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
@@ -37,10 +36,11 @@ type Driver struct {
 }
 
 var (
-	_ datapath.Datapath     = (*Driver)(nil)
-	_ datapath.DropReporter = (*Driver)(nil)
-	_ datapath.Attacher     = (*Driver)(nil)
-	_ datapath.Resumer      = (*Driver)(nil)
+	_ datapath.Datapath           = (*Driver)(nil)
+	_ datapath.DropReporter       = (*Driver)(nil)
+	_ datapath.TunnelDropReporter = (*Driver)(nil)
+	_ datapath.Attacher           = (*Driver)(nil)
+	_ datapath.Resumer            = (*Driver)(nil)
 )
 
 var (
@@ -160,26 +160,6 @@ func (d *Driver) Attach(socket syscall.RawConn) error {
 		return fmt.Errorf("device %s: take over a UDP socket: %w", d.device.name, err)
 	}
 	return nil
-}
-
-// Drops implements datapath.DropReporter. Beside the reasons of every datapath there is datapath.Unattended. The counts
-// are the device's, and go on through restarts.
-func (d *Driver) Drops(context.Context) ([]datapath.Drop, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.usable(); err != nil {
-		return nil, err
-	}
-	var drops []datapath.Drop
-	err := d.family.request(encodeAbout(cmdDropsGet, d.device.index), func(attributes []byte) error {
-		some, err := decodeDrops(attributes, time.Now())
-		drops = append(drops, some...)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("device %s: drops: %w", d.device.name, err)
-	}
-	return drops, nil
 }
 
 // Close implements datapath.Datapath. Device, routes and tunnels stay; in the place of sockets that are closed the kernel opens

@@ -121,9 +121,9 @@ func encodeDelete(index int, ids []uint32) message {
 	return m
 }
 
-// encodeDump is TUNNEL_GET for all tunnels from an id on.
-func encodeDump(index int, start uint32) message {
-	m := encodeAbout(cmdTunnelGet, index)
+// encodeDump is TUNNEL_GET or DROPS_GET for all tunnels from an id on.
+func encodeDump(cmd uint8, index int, start uint32) message {
+	m := encodeAbout(cmd, index)
 	m.u32(attrStart, start)
 	return m
 }

@@ -208,16 +208,7 @@ func (d *Driver) revert(c change) error {
 // All implements datapath.Datapath. The tunnels come by ascending id. The reader may work with the Driver meanwhile.
 func (d *Driver) All(ctx context.Context) iter.Seq2[datapath.State, error] {
 	return func(yield func(datapath.State, error) bool) {
-		d.mu.Lock()
-		err := d.usable()
-		index := 0
-		if err == nil {
-			index = d.device.index
-		}
-		d.mu.Unlock()
-		if err == nil {
-			err = ctx.Err()
-		}
+		index, err := d.openDevice(ctx)
 		if err == nil {
 			err = d.read(ctx, index, func(s state) bool {
 				d.mu.Lock()
@@ -232,29 +223,53 @@ func (d *Driver) All(ctx context.Context) iter.Seq2[datapath.State, error] {
 	}
 }
 
-// read calls each with every tunnel in force until it gives false. A dump that breaks off is resumed where it did.
+// openDevice gives the index of the shared device if it can be asked.
+func (d *Driver) openDevice(ctx context.Context) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.usable(); err != nil {
+		return 0, err
+	}
+	return d.device.index, ctx.Err()
+}
+
+// read calls each with every tunnel in force until it gives false.
 func (d *Driver) read(ctx context.Context, index int, each func(state) bool) error {
-	next, stopped, left := uint64(0), false, resumptions
+	err := d.resume(ctx, cmdTunnelGet, index, func(attributes []byte, next uint64) (uint64, bool, error) {
+		more := true
+		err := decodeTunnels(attributes, func(s state) error {
+			if more && uint64(s.ID) >= next {
+				next, more = uint64(s.ID)+1, each(s)
+			}
+			return nil
+		})
+		return next, more, err
+	})
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("read the tunnels: %w", err)
+	}
+	return err
+}
+
+// resume dumps what comes by ascending id. each is told the id to go on with, as some may come twice, and gives that behind
+// what it took, and whether it wants more. A dump that breaks off is resumed where it did.
+func (d *Driver) resume(ctx context.Context, cmd uint8, index int, each func(attributes []byte, next uint64) (uint64, bool, error)) error {
+	next, left := uint64(0), resumptions
 	for {
-		err := d.family.dump(encodeDump(index, uint32(next)), func(attributes []byte) (bool, error) {
+		err := d.family.dump(encodeDump(cmd, index, uint32(next)), func(attributes []byte) (bool, error) {
 			if err := ctx.Err(); err != nil {
 				return false, err
 			}
-			err := decodeTunnels(attributes, func(s state) error {
-				if stopped || uint64(s.ID) < next {
-					return nil
-				}
-				next, left = uint64(s.ID)+1, resumptions
-				stopped = !each(s)
-				return nil
-			})
-			return !stopped, err
+			before := next
+			var more bool
+			var err error
+			if next, more, err = each(attributes, next); next > before {
+				left = resumptions
+			}
+			return more, err
 		})
 		again := errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EINTR)
 		if left--; !again || left < 0 || next > 1<<32-1 {
-			if err != nil && ctx.Err() == nil {
-				err = fmt.Errorf("read the tunnels: %w", err)
-			}
 			return err
 		}
 	}
