@@ -22,6 +22,8 @@ const (
 	// clientMetric is that of routes to client devices: they go before those to the shared device, for pools (1024) and for
 	// single subscribers (datapath.LeaseMetric).
 	clientMetric = 256
+
+	tcpHeaders = 40 + 20 // of IPv6 and of TCP
 )
 
 // gateway is a next hop on the device. There is nobody; but a route with a gateway makes one neighbour entry, a route without
@@ -42,8 +44,8 @@ func toPrefix(n *net.IPNet) netip.Prefix {
 	return netip.PrefixFrom(addr, bits)
 }
 
-// router keeps the routes of one Config. The MTU of a route is for what the server itself sends: forwarded packets are measured by
-// the module, which knows each tunnel's.
+// router keeps the routes of one Config. They have no MTU: the stack would measure forwarded packets by it too and answer each that
+// is above it. The module knows each tunnel's and limits how many it answers. They only tell the server's own TCP what to offer.
 type router struct {
 	host *host
 	mtu  int
@@ -52,7 +54,7 @@ type router struct {
 // route leads to a device, guard stands behind it.
 func (r router) route(prefix netip.Prefix, index, metric int) *netlink.Route {
 	return &netlink.Route{
-		LinkIndex: index, Dst: ipNet(prefix), Gw: gateway, Flags: int(netlink.FLAG_ONLINK), Priority: metric, MTU: r.mtu,
+		LinkIndex: index, Dst: ipNet(prefix), Gw: gateway, Flags: int(netlink.FLAG_ONLINK), Priority: metric, AdvMSS: r.mtu - tcpHeaders,
 		Protocol: RouteProtocol, Table: unix.RT_TABLE_MAIN,
 	}
 }
@@ -82,7 +84,7 @@ func (r router) put(route *netlink.Route) error {
 }
 
 func (r router) take(route *netlink.Route) error {
-	route.MTU = 0
+	route.AdvMSS = 0
 	if err := r.host.nl.RouteDel(route); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("delete route to %s: %w", route.Dst, err)
 	}
@@ -106,7 +108,7 @@ func (r router) set(wanted []netip.Prefix, index int) error {
 		case route.Priority == clientMetric || route.Priority == datapath.LeaseMetric:
 		case want[prefix] && route.Type == unix.RTN_UNREACHABLE:
 			guarded[prefix] = true
-		case want[prefix] && route.LinkIndex == index && route.MTU == r.mtu:
+		case want[prefix] && route.LinkIndex == index && route.AdvMSS == r.mtu-tcpHeaders && route.MTU == 0:
 			routed[prefix] = true
 		case want[prefix] && route.LinkIndex == index: // replaced below
 		default:
