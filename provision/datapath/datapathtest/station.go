@@ -68,6 +68,24 @@ func (s *space) do(f func()) {
 	f()
 }
 
+// onOneCPU keeps the test on one CPU to its end, and so what the kernel does about the frames it sends.
+func onOneCPU(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread()
+	var all, one unix.CPUSet
+	must(t, unix.SchedGetaffinity(0, &all))
+	for cpu := 0; one.Count() == 0; cpu++ {
+		if all.IsSet(cpu) {
+			one.Set(cpu)
+		}
+	}
+	must(t, unix.SchedSetaffinity(0, &one))
+	t.Cleanup(func() {
+		must(t, unix.SchedSetaffinity(0, &all))
+		runtime.UnlockOSThread()
+	})
+}
+
 // carries awaits that a device is ready. The kernel gets round to it some time after both ends are up; what is sent before
 // is lost.
 func carries(t *testing.T, s *space, device string) {
