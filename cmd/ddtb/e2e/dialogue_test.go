@@ -102,7 +102,7 @@ func replay(socket net.Conn, messages []message) (told, error) {
 }
 
 func readReply(socket net.Conn) ([]byte, error) {
-	if err := socket.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := socket.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return nil, err
 	}
 	buffer := make([]byte, 4096)

@@ -74,11 +74,12 @@ func dial(t *testing.T, host *Host, network, address string) (conn net.Conn) {
 	return conn
 }
 
-// ping sends echo requests through a tunnel, one a second, until one is answered.
+// ping sends an echo request through a tunnel, once a second, until it is answered.
 func ping(socket net.Conn, source, destination netip.Addr) error {
 	data := []byte("sixteen octets..")
 	buffer := make([]byte, 2048)
-	for sequence := range uint16(10) {
+	const sequence = 1
+	for range int(patience / time.Second) {
 		if _, err := socket.Write(echoRequest(source, destination, sequence, data)); err != nil {
 			return err
 		}

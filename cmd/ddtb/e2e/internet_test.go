@@ -51,11 +51,11 @@ func TestRootFlow(t *testing.T) {
 	for _, broken := range []bool{false, true} {
 		flow, err := StartFlow(internet.Open, netip.Addr{}, internet.Server, ServerIPv4)
 		must(t, err)
-		must(t, flow.Await(100, 10*time.Second))
+		must(t, flow.Await(100, patience))
 		if broken {
 			must(t, internet.Internet.Down("open"))
 			sent := flow.sent.Load()
-			must(t, Await(10*time.Second, func() error {
+			must(t, Await(patience, func() error {
 				if now := flow.sent.Load(); now < sent+100 {
 					return fmt.Errorf("%d more sent", now-sent)
 				}

@@ -5,7 +5,6 @@ package e2e
 import (
 	"net/netip"
 	"testing"
-	"time"
 )
 
 // Whatever way the programs are attached and the next hop is found, both kinds of tunnel carry traffic, also while the
@@ -36,8 +35,8 @@ func TestRootDatapathModes(t *testing.T) {
 			must(t, err)
 			must(t, isp.Stop())
 			launch(t, isp)
-			must(t, up.Await(100, 10*time.Second))
-			must(t, down.Await(100, 10*time.Second))
+			must(t, up.Await(100, patience))
+			must(t, down.Await(100, patience))
 			lossless(t, up)
 			lossless(t, down)
 		})

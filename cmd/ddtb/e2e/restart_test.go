@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
-	"time"
 )
 
 // The kernel forwards while the daemon is away: a stop, a crash and the next daemon's start lose no packet and end no
@@ -33,10 +32,10 @@ func TestRootRestart(t *testing.T) {
 			down, err := StartFlow(isp.Beyond, netip.Addr{}, isp.Open, other)
 			must(t, err)
 			must(t, c.end())
-			must(t, up.Await(200, 10*time.Second)) // a while without any daemon
+			must(t, up.Await(200, patience)) // a while without any daemon
 			launch(t, isp)
-			must(t, up.Await(200, 10*time.Second))
-			must(t, down.Await(1, 10*time.Second))
+			must(t, up.Await(200, patience))
+			must(t, down.Await(1, patience))
 			lossless(t, up)
 			lossless(t, down)
 

@@ -103,8 +103,12 @@ func (f *Flow) Stop() (sent uint64, lost []uint64, err error) {
 	close(f.stop)
 	<-f.stopped
 	sent = f.sent.Load()
-	// Those missing after that are lost.
-	_ = f.Await(sent-f.received.Load(), 3*time.Second)
+	// Those missing when none has come for a while are lost.
+	for f.received.Load() < sent {
+		if f.Await(1, 3*time.Second) != nil {
+			break
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for number := uint64(1); number <= sent; number++ {
