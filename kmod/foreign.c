@@ -117,12 +117,15 @@ bool utun_foreigners_holder(struct utun_foreigners *f, const struct in6_addr *pr
 /* Whose the longest prefix is that holds an address. Under RCU. */
 bool utun_foreigners_find(const struct utun_foreigners *f, const struct in6_addr *a, u32 *id)
 {
-	unsigned int bit;
+	DECLARE_BITMAP(lengths, 129);
 	struct foreigner *e;
+	unsigned int bit, n;
 
 	if (!READ_ONCE(f->count))
 		return false;
-	for_each_set_bit(bit, f->lengths, 129) {
+	for (n = 0; n < ARRAY_SIZE(lengths); n++)
+		lengths[n] = READ_ONCE(f->lengths[n]); /* they may change at any time */
+	for_each_set_bit(bit, lengths, 129) {
 		e = lookup(f, a, 128 - bit);
 		if (e) {
 			*id = e->id;

@@ -181,7 +181,7 @@ static void deliver(struct utun_hub *hub, struct inbound *in)
 
 	if (!dev)
 		dev = hub->dev;
-	if (unlikely(!(dev->flags & IFF_UP)))
+	if (unlikely(!(READ_ONCE(dev->flags) & IFF_UP)))
 		goto failed;
 	if (unlikely(ipv6_get_dsfield(in->ip6) != tos)) {
 		if (skb_ensure_writable(skb, sizeof(struct ipv6hdr)))

@@ -152,7 +152,7 @@ static void closed(struct sock *sk)
 	mutex_lock(&utun_sockets_lock);
 	s = of_sock(sk);
 	if (s && s->hub && !s->closed) {
-		s->closed = true;
+		WRITE_ONCE(s->closed, true); /* utun_udp_list() looks without the lock */
 		utun_keep_bereaved(s->hub, sk);
 	}
 	mutex_unlock(&utun_sockets_lock);
@@ -295,7 +295,7 @@ unsigned int utun_udp_list(struct utun_hub *hub, struct utun_socket_info *info, 
 	list_for_each_entry(s, &hub->sockets, list) {
 		if (n == max)
 			break;
-		if (s->closed || !inet_sk(s->sk)->inet_num)
+		if (READ_ONCE(s->closed) || !inet_sk(s->sk)->inet_num)
 			continue;
 		info[n].addr = inet_sk(s->sk)->inet_rcv_saddr;
 		info[n].port = inet_sk(s->sk)->inet_sport;
