@@ -57,7 +57,7 @@ test-root: need-go need-root ## run only the tests in network namespaces
 .PHONY: test-vm
 test-vm: need-go ## test the kernel module, the driver and the whole system in QEMU (KERNELS TEST RUN TIMEOUT)
 	@.ci/need $(VMTOOLS)
-	GO='$(GO)' TEST='$(TEST)' RUN='$(RUN)' TIMEOUT='$(TIMEOUT)' kmod/tests/vm/run $(KERNELS)
+	GO='$(GO)' TEST='$(TEST)' RUN='$(value RUN)' TIMEOUT='$(TIMEOUT)' kmod/tests/vm/run $(KERNELS)
 
 .PHONY: kmod
 kmod: ## build the kernel module, for the running kernel or KDIR
@@ -76,7 +76,7 @@ test-uml: ## run the module's KUnit tests and its own scripts in User-Mode Linux
 .PHONY: test-vm-debug
 test-vm-debug: need-go ## the same, KUnit and a torture under a kernel with KASAN, lockdep, kmemleak... (the first time builds that: an hour)
 	@.ci/need $(VMTOOLS) $(KMODTOOLS)
-	GO='$(GO)' TEST='$(TEST)' RUN='$(RUN)' TIMEOUT='$(or $(TIMEOUT),7200)' kmod/tests/vm/run debug
+	GO='$(GO)' TEST='$(TEST)' RUN='$(value RUN)' TIMEOUT='$(or $(TIMEOUT),7200)' kmod/tests/vm/run debug
 
 .PHONY: demo
 demo: need-go need-root ## show the whole system at work in a small Internet of namespaces
