@@ -69,9 +69,11 @@ static enum utun_drop check_source(struct utun_hub *hub, const struct utun_confi
 /* Takes the outer header off. The skb's network header is the inner one afterwards, and nothing follows the packet. */
 static enum utun_drop strip(struct inbound *in, unsigned int outer)
 {
+	unsigned int length = utun_length(in->ip6);
 	struct sk_buff *skb = in->skb;
 
-	if (iptunnel_pull_header(skb, outer, htons(ETH_P_IPV6), false) || pskb_trim_rcsum(skb, utun_length(in->ip6)))
+	in->ip6 = NULL; /* somebody else may have a clone: then the octets move */
+	if (iptunnel_pull_header(skb, outer, htons(ETH_P_IPV6), false) || pskb_trim_rcsum(skb, length))
 		return UTUN_DROP_FAILED;
 	skb_reset_network_header(skb);
 	skb_reset_mac_header(skb);
