@@ -45,7 +45,7 @@ func inRouter(t *testing.T) {
 // shown is what `ip` shows of utun devices: a line each, its name, whether it is a client device, addresses and routes of ours.
 func shown(t *testing.T) []string {
 	t.Helper()
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func shown(t *testing.T) []string {
 		if link.Attrs().ParentIndex != 0 {
 			line += " client"
 		}
-		addresses, err := netlink.AddrList(link, netlink.FAMILY_V6)
+		addresses, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V6) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +68,7 @@ func shown(t *testing.T) []string {
 				line += " peer " + a.Peer.IP.String()
 			}
 		}
-		routes, err := netlink.RouteList(link, netlink.FAMILY_V6)
+		routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(link, netlink.FAMILY_V6) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,7 +159,7 @@ func TestRootInterfaces(t *testing.T) {
 	if left := shown(t); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V6)
+	routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V6) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -57,9 +56,14 @@ func (s *site) mirror(device string, encap datapath.Encap) {
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: code})
 	check(s, err)
 	defer program.Close()
-	attached, err := link.AttachTCX(link.TCXOptions{Program: program, Interface: l.Attrs().Index, Attach: ebpf.AttachTCXIngress})
-	check(s, err)
-	s.Cleanup(func() { check(s, attached.Close()) })
+	attrs := netlink.QdiscAttrs{LinkIndex: l.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}
+	check(s, netlink.QdiscAdd(&netlink.Clsact{QdiscAttrs: attrs}))
+	check(s, netlink.FilterAdd(&netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: l.Attrs().Index, Parent: netlink.HANDLE_MIN_INGRESS, Handle: 1, Protocol: unix.ETH_P_ALL, Priority: 1,
+		},
+		Fd: program.FD(), Name: "mirror", DirectAction: true,
+	}))
 }
 
 // vnetHeader is struct virtio_net_hdr: that the packet behind it is to be taken apart.
