@@ -3,7 +3,9 @@
  * utunctl speaks the whole netlink interface, for tests; the daemon has a driver of its own. It says what it gets in lines that a
  * shell can read. See usage() at the end.
  */
+#include <linux/if_ether.h>
 #include <sys/random.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -289,6 +291,22 @@ static int spray(char **v)
 	return 0;
 }
 
+/* Keeps a clone of every packet of the namespace for a moment, as tcpdump does. */
+static int sniff(char **v)
+{
+	int fd = socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL));
+	time_t stop = time(NULL) + atoi(v[0]);
+	struct timeval patience = { .tv_sec = 1 };
+	unsigned long n = 0;
+	uint8_t p[64];
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	while (time(NULL) < stop)
+		n += recv(fd, p, sizeof(p), 0) > 0;
+	printf("sniffed %lu\n", n);
+	return 0;
+}
+
 static int ids(char **v)
 {
 	begin_dev(v[0], UTUN_CMD_TUNNEL_DEL, 0);
@@ -336,7 +354,7 @@ static int usage(void)
 	fprintf(stderr, "utunctl dev DEV [local ADDR:PORT]... [pool FIRST,SIZE,ENDPOINT[,PREFIX/LEN]]... [server A] [mtu|keep|flags N]\n"
 		"        show|drops|number DEV, list DEV [START], del DEV ID..., fill DEV FIRST COUNT\n"
 		"        set DEV ID udp|ip LOCAL REMOTE ENDPOINT [prefix P/L] [mtu|session|rxrate|txrate N] [link DEV]\n"
-		"        serve DEV ADDR:PORT, events, fuzz DEV SECONDS, spray ADDR:PORT SECONDS\n");
+		"        serve DEV ADDR:PORT, events, fuzz DEV SECONDS, spray ADDR:PORT SECONDS, sniff SECONDS\n");
 	return 2;
 }
 
@@ -350,6 +368,8 @@ int main(int c, char **v)
 		return usage();
 	if (!strcmp(what, "spray") && c >= 4)
 		return spray(rest);
+	if (!strcmp(what, "sniff"))
+		return sniff(rest);
 	open_netlink();
 	if (!strcmp(what, "events"))
 		e = listen_events();
