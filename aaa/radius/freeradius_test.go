@@ -119,6 +119,30 @@ func checkLogins(t *testing.T, a aaa.Authenticator, m aaa.Mechanism) {
 	}
 }
 
+// TestFreeRADIUSHexPrefix: what begins with 0x is text like any other.
+func TestFreeRADIUSHexPrefix(t *testing.T) {
+	const password = "0xfeed"
+	server := radiustest.Start(t, "0xcafe\tCleartext-Password := \""+password+"\"\n")
+	for name, o := range map[string]radius.AuthOptions{
+		"sterman":    {Digest: radius.DigestSASL, Style: radius.StyleSterman, Cram: true},
+		"rfc5090":    {Digest: radius.DigestSASL, Style: radius.StyleRFC5090, Cram: true},
+		"stored HA1": {Digest: radius.DigestHA1, Force: true, Cram: true},
+	} {
+		a := authenticator(t, server, o)
+		for _, m := range a.Mechanisms() {
+			login := aaatest.Login(m, "0xcafe", "0x"+realm, password)
+			if d, ok := login.Credential.(aaa.Digest); ok {
+				d.Nonce, d.CNonce, d.URI = "0XmIsaYeUCYVu3yA", "0xnVqox/bQDSSLki", "0x/"+realm
+				d.Response = d.Respond(aaa.NewHA1(d.Username, d.Realm, password))
+				login.Credential = d
+			}
+			if _, err := a.Authenticate(context.Background(), login); err != nil {
+				t.Errorf("%s, %s: %v", name, m, err)
+			}
+		}
+	}
+}
+
 func TestFreeRADIUSAuthorisation(t *testing.T) {
 	a := authenticator(t, radiustest.Start(t, users), radius.AuthOptions{})
 	s, err := a.Authenticate(context.Background(), aaatest.Login(aaa.MechanismPlain, "alice", realm, "wonderland"))
