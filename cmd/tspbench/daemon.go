@@ -26,9 +26,18 @@ const patience = 100
 
 // daemonOptions say which daemon is measured.
 type daemonOptions struct {
-	program  string // path of ddtb
-	state    string // directory for its state: its disk is measured too
-	sessions int
+	program     string // path of ddtb
+	state       string // directory for its state: its disk is measured too
+	sessions    int
+	subscribers subscribers // who knows the accounts; nil: the daemon itself
+}
+
+// subscribers is a server of the ISP's that knows the accounts and runs beside the daemon.
+type subscribers interface {
+	// start starts it with accounts for so many subscribers in a namespace, with its files in a folder, and gives what the
+	// daemon's configuration says of it.
+	start(space *lab.Space, folder string, accounts int) (config string, err error)
+	stop()
 }
 
 // daemon is a real ddtb in a site of its own, with accounts for as many subscribers as it is to have sessions.
@@ -60,18 +69,27 @@ func newDaemon(ctx context.Context, o daemonOptions, r *report) (_ *daemon, err 
 	}
 	d.log = filepath.Join(d.folder, "log")
 	d.control = control.NewClient(d.socket())
-	if err := os.WriteFile(d.configFile(), d.config(), 0o600); err != nil {
-		return nil, err
-	}
 	if d.site, err = newSite(wire); err != nil {
 		return nil, err
 	}
 	r.progress("daemon: %d accounts", o.sessions)
-	if err := makeAccounts(ctx, filepath.Join(d.folder, "state"), o.sessions); err != nil {
+	known, err := d.accounts(ctx)
+	if err != nil {
 		return nil, fmt.Errorf("accounts: %w", err)
+	}
+	if err := os.WriteFile(d.configFile(), append(d.config(), known...), 0o600); err != nil {
+		return nil, err
 	}
 	_, err = d.start(ctx)
 	return d, err
+}
+
+// accounts makes them, wherever they are known, and gives what the daemon's configuration has to say of that.
+func (d *daemon) accounts(ctx context.Context) (config string, err error) {
+	if s := d.options.subscribers; s != nil {
+		return s.start(d.server, filepath.Join(d.folder, "subscribers"), d.options.sessions)
+	}
+	return "", makeAccounts(ctx, filepath.Join(d.folder, "state"), d.options.sessions)
 }
 
 // withDaemon starts a daemon, lets run measure it and ends it. before is its memory without sessions.
@@ -204,6 +222,9 @@ func (d *daemon) Close() error {
 	}
 	if d.control != nil {
 		d.control.Close()
+	}
+	if d.options.subscribers != nil {
+		d.options.subscribers.stop()
 	}
 	if d.site != nil {
 		errs = append(errs, d.site.Close())

@@ -18,6 +18,7 @@ type plan struct {
 	restart restartOptions // logins and memory too: one daemon serves all three
 	smaller []int          // numbers of sessions for the growth table besides
 	lease   leaseOptions
+	radius  aaaOptions
 	broker  int // sessions of the broker alone, 0 for none
 
 	takeovers int // subscribers that move from one server to another
@@ -41,6 +42,7 @@ func fullPlan() plan {
 		},
 		smaller: []int{1000},
 		lease:   leaseOptions{leases: []int{1000, 100_000, 1_000_000}, callers: 64, duration: 3 * time.Second, program: "redis-server"},
+		radius:  aaaOptions{program: beside("ddtb"), state: os.TempDir(), contrib: "contrib", logins: 2000, rounds: 5, window: 128},
 		broker:  1_000_000,
 
 		takeovers: 2000,

@@ -2,7 +2,7 @@
 
 // Package logins runs many TSP logins over UDP at once, cheaply: a few goroutines drive thousands of dialogues, each with
 // a source address of its own where the network allows that. Every dialogue is complete: version, DIGEST-MD5 with the
-// server's proof verified, create, accept, each with its retransmissions.
+// server's proof verified, or PLAIN, create, accept, each with its retransmissions.
 package logins
 
 import (
@@ -32,6 +32,8 @@ var (
 // step is where a dialogue stands: what the client has said last.
 //
 //	version -> mechanism -> response -> poll -> create -> accept -> done
+//
+// PLAIN knows no challenge and no rspauth: its response is answered as the poll is, which it does without.
 type step uint8
 
 const (
@@ -56,6 +58,7 @@ const (
 type dialogue struct {
 	step     step
 	sequence uint32
+	name     sasl.Mechanism
 	client   sasl.Client
 	source   netip.Addr // what the client states as its own IPv4 address
 	endpoint netip.Addr // what it was given
@@ -66,13 +69,13 @@ type dialogue struct {
 	tries   int       // times message was sent
 }
 
-func newDialogue(account Account, host string, source netip.Addr, random io.Reader) (*dialogue, error) {
+func newDialogue(name sasl.Mechanism, account Account, host string, source netip.Addr, random io.Reader) (*dialogue, error) {
 	identity := sasl.Identity{User: account.User, Password: account.Password, Host: host}
-	client, err := sasl.NewClient(sasl.DigestMD5, identity, random)
+	client, err := sasl.NewClient(name, identity, random)
 	if err != nil {
 		return nil, err
 	}
-	d := &dialogue{sequence: firstSequence, client: client, source: source}
+	d := &dialogue{sequence: firstSequence, name: name, client: client, source: source}
 	d.say([]byte("VERSION=2.0.2\r\n"))
 	return d, nil
 }
@@ -115,11 +118,18 @@ func (d *dialogue) hear(datagram []byte) (bool, error) {
 func (d *dialogue) answer(text []byte) ([]byte, error) {
 	switch d.step {
 	case version:
-		if !bytes.HasPrefix(text, []byte("CAPABILITY ")) || !bytes.Contains(text, []byte("AUTH=DIGEST-MD5")) {
+		if !bytes.HasPrefix(text, []byte("CAPABILITY ")) || !bytes.Contains(text, []byte("AUTH="+d.name)) {
 			return nil, unexpected(text)
 		}
-		return []byte("AUTHENTICATE DIGEST-MD5\r\n"), nil
+		return []byte("AUTHENTICATE " + d.name + "\r\n"), nil
 	case mechanism, response:
+		if d.step == response && d.name == sasl.Plain {
+			next, err := d.permitted(text)
+			if err == nil {
+				d.step = poll
+			}
+			return next, err
+		}
 		if refused(text) {
 			return nil, unexpected(text)
 		}
@@ -129,10 +139,7 @@ func (d *dialogue) answer(text []byte) ([]byte, error) {
 		}
 		return append(reply, "\r\n"...), nil
 	case poll:
-		if !bytes.HasPrefix(text, []byte("200")) || !d.client.Done() {
-			return nil, unexpected(text)
-		}
-		return frame(fmt.Sprintf(createText, d.source)), nil
+		return d.permitted(text)
 	case create:
 		return frame(acceptText), d.take(text)
 	case accept:
@@ -142,6 +149,14 @@ func (d *dialogue) answer(text []byte) ([]byte, error) {
 	case done:
 	}
 	return nil, nil
+}
+
+// permitted asks for the tunnel, if the login is said to be right.
+func (d *dialogue) permitted(text []byte) ([]byte, error) {
+	if !bytes.HasPrefix(text, []byte("200")) || !d.client.Done() {
+		return nil, unexpected(text)
+	}
+	return frame(fmt.Sprintf(createText, d.source)), nil
 }
 
 const (

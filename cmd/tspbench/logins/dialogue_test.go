@@ -8,6 +8,8 @@ import (
 	"errors"
 	"net/netip"
 	"testing"
+
+	"ddtb/tsp/sasl"
 )
 
 // FuzzHear throws what a server may send at a dialogue in each of its steps. Whatever it is, the dialogue either stands
@@ -26,7 +28,7 @@ func FuzzHear(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, at uint8, text []byte) {
-		d, err := newDialogue(Account{"user", "secret"}, "test", netip.MustParseAddr("192.0.2.1"), rand.Reader)
+		d, err := newDialogue(sasl.DigestMD5, Account{"user", "secret"}, "test", netip.MustParseAddr("192.0.2.1"), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +53,7 @@ func FuzzHear(f *testing.F) {
 // TestHearOther: a datagram that answers another message, or is none, changes nothing.
 func TestHearOther(t *testing.T) {
 	for _, datagram := range [][]byte{nil, {0xF0}, {0xF0, 0, 0, 0xEF, 0, 0, 0, 0}, {0x60, 0, 0, 0xF0, 0, 0, 0, 0}} {
-		d, err := newDialogue(Account{"user", "secret"}, "test", netip.MustParseAddr("192.0.2.1"), rand.Reader)
+		d, err := newDialogue(sasl.DigestMD5, Account{"user", "secret"}, "test", netip.MustParseAddr("192.0.2.1"), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
 		}

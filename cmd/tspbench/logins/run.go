@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"ddtb/tsp/sasl"
 )
 
 // Account is a subscriber's name and password.
@@ -18,15 +20,16 @@ type Account struct{ User, Password string }
 
 // Config says who logs in where, and how fast.
 type Config struct {
-	Server  netip.AddrPort
-	Host    string              // the server as a subscriber would name it
-	Account func(n int) Account // of the n-th login
-	Count   int                 // logins in all
-	Rate    float64             // logins begun a second; 0: as fast as the server answers
-	Window  int                 // dialogues at a time
-	Random  io.Reader           // of nonces
-	Retry   time.Duration       // first retransmission timeout, doubled with each; 0: 2 s (client fact 4)
-	Tries   int                 // times a message is sent at most; 0: 4
+	Server    netip.AddrPort
+	Host      string              // the server as a subscriber would name it
+	Account   func(n int) Account // of the n-th login
+	Mechanism sasl.Mechanism      // DigestMD5 or Plain; "": DigestMD5
+	Count     int                 // logins in all
+	Rate      float64             // logins begun a second; 0: as fast as the server answers
+	Window    int                 // dialogues at a time
+	Random    io.Reader           // of nonces
+	Retry     time.Duration       // first retransmission timeout, doubled with each; 0: 2 s (client fact 4)
+	Tries     int                 // times a message is sent at most; 0: 4
 
 	// Source, where set, gives each login a source address of its own; all must be local. Their port is Port, or the
 	// following ones with more than one worker. Without it each login has a socket, and the kernel chooses.
@@ -68,6 +71,9 @@ func (r Result) Failed() int {
 func Run(ctx context.Context, config Config) (Result, error) {
 	if config.Retry == 0 {
 		config.Retry = 2 * time.Second
+	}
+	if config.Mechanism == "" {
+		config.Mechanism = sasl.DigestMD5
 	}
 	if config.Tries == 0 {
 		config.Tries = 4
@@ -234,7 +240,7 @@ func (w *worker) launch(number int) error {
 		f.from = w.socket.local()
 	}
 	var err error
-	if f.dialogue, err = newDialogue(w.Account(number), w.Host, f.from.Addr(), w.Random); err != nil {
+	if f.dialogue, err = newDialogue(w.Mechanism, w.Account(number), w.Host, f.from.Addr(), w.Random); err != nil {
 		return err
 	}
 	if _, busy := w.active[f.from.Addr()]; busy {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"ddtb/tsp/sasl"
 )
 
 func config(server netip.AddrPort, count int) Config {
@@ -40,11 +42,15 @@ func check(t *testing.T, result Result, count int) {
 
 // TestRun logs in from a socket each.
 func TestRun(t *testing.T) {
-	result, err := Run(context.Background(), config(startServer(t, &server{password: "secret"}), 100))
-	if err != nil {
-		t.Fatal(err)
+	for _, mechanism := range []sasl.Mechanism{sasl.DigestMD5, sasl.Plain} {
+		c := config(startServer(t, &server{password: "secret"}), 100)
+		c.Mechanism = mechanism
+		result, err := Run(context.Background(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, result, 100)
 	}
-	check(t, result, 100)
 }
 
 // TestRunSources logs in from an address each, over two sockets.

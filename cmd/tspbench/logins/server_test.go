@@ -91,6 +91,9 @@ func (s *server) say(from netip.AddrPort, d *served, text []byte) []byte {
 		d.mechanism, _ = sasl.NewServer(sasl.DigestMD5, "test", rand.Reader)
 		challenge, _ := d.mechanism.Start()
 		return append(challenge, "\r\n"...)
+	case line == "AUTHENTICATE PLAIN\r\n":
+		d.mechanism, _ = sasl.NewServer(sasl.Plain, "test", rand.Reader)
+		return nil
 	case line == "":
 		return d.pending
 	case strings.Contains(line, `action="create"`):
@@ -107,6 +110,9 @@ func (s *server) say(from netip.AddrPort, d *served, text []byte) []byte {
 
 func (s *server) verify(d *served, token []byte) []byte {
 	_, credential, err := d.mechanism.Next(token)
+	if plain, ok := credential.(sasl.PlainCredential); ok && err == nil && plain.Password == s.password {
+		return []byte("200 Success\r\n")
+	}
 	digest, ok := credential.(sasl.DigestCredential)
 	if err != nil || !ok {
 		return []byte("300 Authentication failed\r\n")

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ddtb/aaa"
+	"ddtb/aaa/radius"
+	"ddtb/aaa/radius/radiustest"
+	"ddtb/cmd/tspbench/lab"
+	"ddtb/cmd/tspbench/logins"
+	"ddtb/tsp/sasl"
+)
+
+func radiusCommand() *cobra.Command {
+	o := fullPlan().radius
+	command := subject("radius", "Logins a second with accounts that a FreeRADIUS knows",
+		`Starts a FreeRADIUS, with the files of contrib/freeradius, and the daemon in namespaces, and measures complete logins by
+PLAIN and by DIGEST-MD5, which the server verifies; in turn with them, what the same server does for a client that asks it
+for nothing else, by the same transport.`,
+		asRoot(func(ctx context.Context, r *report) error { return radiusLogins(ctx, o, r) }))
+	o.flags(command)
+	return command
+}
+
+func radiusLogins(ctx context.Context, o aaaOptions, r *report) error {
+	return aaaLogins(ctx, "radius", &radiusServer{contrib: o.contrib}, o, r)
+}
+
+// radiusServer is a FreeRADIUS that knows the accounts.
+type radiusServer struct {
+	contrib string
+	process *radiustest.Process
+	client  *radius.Client
+	auth    *radius.Authenticator
+}
+
+// start implements subscribers.
+func (s *radiusServer) start(space *lab.Space, folder string, accounts int) (config string, err error) {
+	var users strings.Builder
+	for i := range accounts {
+		a := account(i)
+		fmt.Fprintf(&users, "%s\tCleartext-Password := %q\n\n", a.User, a.Password)
+	}
+	s.process, err = radiustest.New(radiustest.Options{
+		Dir: folder, Contrib: filepath.Join(s.contrib, "freeradius"), Users: users.String(), Launch: launcher(space),
+	})
+	if err != nil {
+		return "", err
+	}
+	if err := s.process.Run(); err != nil {
+		return "", err
+	}
+	secret := filepath.Join(folder, "secret")
+	if err := os.WriteFile(secret, []byte(radiustest.Secret), 0o600); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf(`
+[aaa]
+backends = ["radius"]
+[aaa.radius]
+digest = "radius-sasl"
+[[aaa.radius.server]]
+address = %q
+secret_file = %q
+`, s.process.Auth, secret), nil
+}
+
+// stop implements subscribers.
+func (s *radiusServer) stop() {
+	if s.process != nil {
+		s.process.Stop()
+	}
+}
+
+// open implements aaaServer. The socket that the first request opens is the client's only one: it has room for more requests
+// than go out at a time.
+func (s *radiusServer) open(space *lab.Space) (err error) {
+	s.client, err = radius.NewClient(radius.Options{
+		Servers: []radius.Server{{Address: s.process.Auth, Secret: []byte(radiustest.Secret)}},
+	})
+	if err != nil {
+		return err
+	}
+	s.auth, err = radius.NewAuthenticator(s.client, radius.AuthOptions{
+		NAS: radius.NAS{Identifier: "bench"}, Digest: radius.DigestSASL, Style: radius.StyleSterman,
+	})
+	if err != nil {
+		return err
+	}
+	return space.Do(func() error { return s.ask(context.Background(), account(0), sasl.Plain) })
+}
+
+// ask implements aaaServer.
+func (s *radiusServer) ask(ctx context.Context, account logins.Account, mechanism sasl.Mechanism) error {
+	_, err := s.auth.Authenticate(ctx, aaa.Login{Credential: credential(account, mechanism)})
+	return err
+}
+
+// close implements aaaServer.
+func (s *radiusServer) close() {
+	ended, end := context.WithCancel(context.Background())
+	end()
+	_ = s.client.Run(ended) // closes its sockets at once
+}
