@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
@@ -51,10 +52,16 @@ type aaaServer interface {
 
 // aaaLogins measures complete logins with accounts that another server knows, and what that server does for a bare client, in
 // turn: both have the same machine at the same time.
-func aaaLogins(ctx context.Context, name string, server aaaServer, o aaaOptions, r *report) error {
+func aaaLogins(ctx context.Context, name string, make func(*apart) aaaServer, o aaaOptions, r *report) (err error) {
 	if err := positive(map[string]int{"logins": o.logins, "rounds": o.rounds, "window": o.window}); err != nil {
 		return err
 	}
+	cpus, err := newApart()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cpus.join()) }()
+	server := make(cpus)
 	mechanisms := []sasl.Mechanism{sasl.Plain, sasl.DigestMD5}
 	settings := daemonOptions{program: o.program, state: o.state, sessions: len(mechanisms) * o.rounds * o.logins, subscribers: server}
 	return withDaemon(ctx, settings, r, func(d *daemon, _ uint64) error {
@@ -83,6 +90,7 @@ type contest struct {
 	begun   int // logins so far: each is of another subscriber
 
 	login, bare pace
+	cpu         time.Duration // the daemon's
 }
 
 // pace is how fast something went, one entry a round.
@@ -99,7 +107,7 @@ func (p *pace) add(durations []time.Duration, elapsed time.Duration) {
 
 // run measures both in turn, so many rounds.
 func (c *contest) run(ctx context.Context, mechanism sasl.Mechanism) error {
-	c.login, c.bare = pace{}, pace{}
+	c.login, c.bare, c.cpu = pace{}, pace{}, 0
 	for range c.options.rounds {
 		first := c.begun
 		c.begun += c.options.logins
@@ -111,20 +119,34 @@ func (c *contest) run(ctx context.Context, mechanism sasl.Mechanism) error {
 			return fmt.Errorf("bare client: %w", err)
 		}
 		c.bare.add(durations, time.Since(began))
-		result, err := logins.Run(ctx, logins.Config{
-			Server: c.daemon.address(), Host: "bench", Mechanism: mechanism, Count: c.options.logins, Window: c.options.window,
-			Account: func(n int) logins.Account { return account(first + n) }, Random: rand.Reader,
-			Source: func(n int) netip.Addr { return loginSource(first + n) }, Port: firstLoginPort, Workers: 1, Within: c.daemon.client.Do,
-		})
-		if err != nil {
+		if err := c.logIn(ctx, mechanism, first); err != nil {
 			return err
 		}
-		if result.Failed() > 0 {
-			return c.daemon.explain(fmt.Errorf("%d of %d logins failed: %s", result.Failed(), c.options.logins, reasons(result)))
-		}
-		c.login.add(result.Durations, result.Elapsed)
 	}
 	return nil
+}
+
+// logIn logs in one round of subscribers.
+func (c *contest) logIn(ctx context.Context, mechanism sasl.Mechanism, first int) error {
+	before, _, err := c.daemon.cpu()
+	if err != nil {
+		return err
+	}
+	result, err := logins.Run(ctx, logins.Config{
+		Server: c.daemon.address(), Host: "bench", Mechanism: mechanism, Count: c.options.logins, Window: c.options.window,
+		Account: func(n int) logins.Account { return account(first + n) }, Random: rand.Reader,
+		Source: func(n int) netip.Addr { return loginSource(first + n) }, Port: firstLoginPort, Workers: 1, Within: c.daemon.client.Do,
+	})
+	if err != nil {
+		return err
+	}
+	if result.Failed() > 0 {
+		return c.daemon.explain(fmt.Errorf("%d of %d logins failed: %s", result.Failed(), c.options.logins, reasons(result)))
+	}
+	after, _, err := c.daemon.cpu()
+	c.cpu += after - before
+	c.login.add(result.Durations, result.Elapsed)
+	return err
 }
 
 // Goals: what a server accepts is what limits logins, not we.
@@ -138,6 +160,7 @@ func (c *contest) figures(name string, r *report) {
 	r.add(name+".per_s", median(c.login.rate), "logins/s", goal{})
 	r.add(name+".p50_ms", median(c.login.p50), "ms", goal{})
 	r.add(name+".p99_ms", median(c.login.p99), "ms", goal{})
+	r.add(name+".daemon_us", float64(c.cpu)/float64(time.Microsecond)/float64(c.options.rounds*c.options.logins), "us/login", goal{})
 	r.add(name+".server.per_s", median(c.bare.rate), "requests/s", goal{})
 	r.add(name+".server.p99_ms", median(c.bare.p99), "ms", goal{})
 	r.add(name+".vs_server", medianRatio(c.login.rate, c.bare.rate), "x", shareGoal)
@@ -156,10 +179,31 @@ func credential(account logins.Account, mechanism sasl.Mechanism) aaa.Credential
 	return c
 }
 
-// launcher starts programs in a namespace.
-func launcher(space *lab.Space) func(*exec.Cmd) (wait func() error, err error) {
+// apart is a CPU for the server alone, as it has a machine of its own where there is a choice.
+type apart struct {
+	all  []int
+	some bool // there are CPUs left for the others
+}
+
+// newApart keeps this process, and the daemon it starts, off the last CPU. Join ends it.
+func newApart() (*apart, error) {
+	all, err := lab.CPUs()
+	if err != nil || len(all) < 2 {
+		return &apart{all: all}, err
+	}
+	return &apart{all: all, some: true}, lab.Confine(all[:len(all)-1])
+}
+
+func (a *apart) join() error { return lab.Confine(a.all) }
+
+// launcher starts the server's programs in a namespace.
+func (a *apart) launcher(space *lab.Space) func(*exec.Cmd) (wait func() error, err error) {
 	return func(cmd *exec.Cmd) (func() error, error) {
-		process, err := space.Start(cmd)
+		start := space.Start
+		if a.some {
+			start = func(cmd *exec.Cmd) (*lab.Process, error) { return space.StartPinned(a.all[len(a.all)-1], cmd) }
+		}
+		process, err := start(cmd)
 		if err != nil {
 			return nil, err
 		}

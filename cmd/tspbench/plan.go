@@ -19,6 +19,7 @@ type plan struct {
 	smaller []int          // numbers of sessions for the growth table besides
 	lease   leaseOptions
 	radius  aaaOptions
+	ldap    aaaOptions
 	broker  int // sessions of the broker alone, 0 for none
 
 	takeovers int // subscribers that move from one server to another
@@ -42,7 +43,8 @@ func fullPlan() plan {
 		},
 		smaller: []int{1000},
 		lease:   leaseOptions{leases: []int{1000, 100_000, 1_000_000}, callers: 64, duration: 3 * time.Second, program: "redis-server"},
-		radius:  aaaOptions{program: beside("ddtb"), state: os.TempDir(), contrib: "contrib", logins: 2000, rounds: 5, window: 128},
+		radius:  aaaOptions{program: beside("ddtb"), state: os.TempDir(), contrib: "contrib", logins: 1000, rounds: 5, window: 128},
+		ldap:    aaaOptions{program: beside("ddtb"), state: os.TempDir(), contrib: "contrib", logins: 1000, rounds: 5, window: 128},
 		broker:  1_000_000,
 
 		takeovers: 2000,

@@ -22,21 +22,23 @@ import (
 func radiusCommand() *cobra.Command {
 	o := fullPlan().radius
 	command := subject("radius", "Logins a second with accounts that a FreeRADIUS knows",
-		`Starts a FreeRADIUS, with the files of contrib/freeradius, and the daemon in namespaces, and measures complete logins by
-PLAIN and by DIGEST-MD5, which the server verifies; in turn with them, what the same server does for a client that asks it
-for nothing else, by the same transport.`,
+		`Starts a FreeRADIUS with the files of contrib/freeradius and with the accounts in an SQL database, as most have them, and the
+daemon, and measures complete logins by PLAIN and by DIGEST-MD5, which the server verifies; in turn with them, what the same
+server does for a client that asks it for nothing else, by the same transport. The server has a CPU for itself, as it has a
+machine of its own elsewhere; the daemon, its subscribers and the other client have the others.`,
 		asRoot(func(ctx context.Context, r *report) error { return radiusLogins(ctx, o, r) }))
 	o.flags(command)
 	return command
 }
 
 func radiusLogins(ctx context.Context, o aaaOptions, r *report) error {
-	return aaaLogins(ctx, "radius", &radiusServer{contrib: o.contrib}, o, r)
+	return aaaLogins(ctx, "radius", func(cpus *apart) aaaServer { return &radiusServer{contrib: o.contrib, cpus: cpus} }, o, r)
 }
 
-// radiusServer is a FreeRADIUS that knows the accounts.
+// radiusServer is a FreeRADIUS with the accounts in its database.
 type radiusServer struct {
 	contrib string
+	cpus    *apart
 	process *radiustest.Process
 	client  *radius.Client
 	auth    *radius.Authenticator
@@ -44,13 +46,8 @@ type radiusServer struct {
 
 // start implements subscribers.
 func (s *radiusServer) start(space *lab.Space, folder string, accounts int) (config string, err error) {
-	var users strings.Builder
-	for i := range accounts {
-		a := account(i)
-		fmt.Fprintf(&users, "%s\tCleartext-Password := %q\n\n", a.User, a.Password)
-	}
 	s.process, err = radiustest.New(radiustest.Options{
-		Dir: folder, Contrib: filepath.Join(s.contrib, "freeradius"), Users: users.String(), Launch: launcher(space),
+		Dir: folder, Contrib: filepath.Join(s.contrib, "freeradius"), SQL: subscribersTable(accounts), Launch: s.cpus.launcher(space),
 	})
 	if err != nil {
 		return "", err
@@ -109,4 +106,17 @@ func (s *radiusServer) close() {
 	ended, end := context.WithCancel(context.Background())
 	end()
 	_ = s.client.Run(ended) // closes its sockets at once
+}
+
+// subscribersTable fills FreeRADIUS's database with accounts, each of them in a group.
+func subscribersTable(accounts int) string {
+	var sql strings.Builder
+	sql.WriteString("BEGIN;\nINSERT INTO radgroupreply (groupname, attribute, op, value) VALUES ('homes', 'Acct-Interim-Interval', ':=', '3600');\n")
+	for i := range accounts {
+		a := account(i)
+		fmt.Fprintf(&sql, "INSERT INTO radcheck (username, attribute, op, value) VALUES ('%s', 'Cleartext-Password', ':=', '%s');\n", a.User, a.Password)
+		fmt.Fprintf(&sql, "INSERT INTO radusergroup (username, groupname, priority) VALUES ('%s', 'homes', 1);\n", a.User)
+	}
+	sql.WriteString("COMMIT;\n")
+	return sql.String()
 }

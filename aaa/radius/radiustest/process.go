@@ -20,6 +20,7 @@ type Options struct {
 	Dir     string // its configuration directory, empty or not there yet
 	Contrib string // contrib/freeradius
 	Users   string // text of the users file
+	SQL     string // not "": statements that fill a database of FreeRADIUS's own schema, which takes the place of the users file
 	Launch  Launch // nil: Here
 }
 
@@ -105,6 +106,10 @@ func (p *Process) configure() error {
 	}
 	_, port, _ := net.SplitHostPort(p.RadSec)
 	radsec := strings.Replace(contrib["site-ddtb-radsec"], "ipaddr = *\n\tport = 2083", "ipaddr = 127.0.0.1\n\tport = "+port, 1)
+	base := modules
+	if p.o.SQL != "" {
+		site, base = strings.Replace(site, "\t\tfiles\n", "\t\tsql\n", 1), modules+database
+	}
 	for name, text := range map[string]string{
 		"radiusd.conf":       radiusd,
 		"clients.conf":       clients,
@@ -113,9 +118,10 @@ func (p *Process) configure() error {
 		"policy.d/ddtb":      contrib["policy-ddtb"],
 		"sites-enabled/ddtb": site,
 		"sites-enabled/tls":  radsec,
-		"mods-enabled/base":  modules,
+		"mods-enabled/base":  base,
 		"attr_access_reject": "DEFAULT\n\tReply-Message =* ANY,\n\tMessage-Authenticator =* ANY\n",
 		"users":              p.o.Users,
+		"database.sql":       p.o.SQL,
 		"empty":              "",
 	} {
 		path := filepath.Join(p.Dir, name)

@@ -74,3 +74,36 @@ attr_filter attr_filter.access_reject {
 	filename = ${confdir}/attr_access_reject
 }
 `
+
+// database is the sql module as the package freeradius-config has it, on a file of its own.
+const database = `
+sql {
+	dialect = "sqlite"
+	driver = "rlm_sql_sqlite"
+	sqlite {
+		filename = "${confdir}/database"
+		busy_timeout = 200
+		bootstrap = "/etc/freeradius/3.0/mods-config/sql/main/sqlite/schema.sql"
+		bootstrap = "${confdir}/database.sql"
+	}
+	radius_db = "radius"
+	acct_table1 = "radacct"
+	acct_table2 = "radacct"
+	postauth_table = "radpostauth"
+	authcheck_table = "radcheck"
+	groupcheck_table = "radgroupcheck"
+	authreply_table = "radreply"
+	groupreply_table = "radgroupreply"
+	usergroup_table = "radusergroup"
+	client_table = "nas"
+	group_attribute = "SQL-Group"
+	pool {
+		start = 4
+		min = 4
+		max = 16
+		spare = 16
+		idle_timeout = 0
+	}
+	$INCLUDE /etc/freeradius/3.0/mods-config/sql/main/sqlite/queries.conf
+}
+`

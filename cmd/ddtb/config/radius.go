@@ -66,7 +66,7 @@ func (c *RADIUS) complete() {
 				list[i].Weight = 1
 			}
 			if list[i].InFlight == 0 {
-				list[i].InFlight = 128
+				list[i].InFlight = radius.DefaultInFlight
 			}
 			if list[i].MessageAuthenticator == "" {
 				list[i].MessageAuthenticator = "auto"

@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strconv"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -136,7 +135,15 @@ type Process struct {
 }
 
 // Start starts cmd inside the namespace. The kernel kills it if this process ends first.
-func (s *Space) Start(cmd *exec.Cmd) (*Process, error) {
+func (s *Space) Start(cmd *exec.Cmd) (*Process, error) { return s.start(cmd, s.Do) }
+
+// StartPinned is Start on one CPU only.
+func (s *Space) StartPinned(cpu int, cmd *exec.Cmd) (*Process, error) {
+	return s.start(cmd, func(f func() error) error { return s.Pinned(cpu, f) })
+}
+
+// start starts cmd on the thread that do runs its argument on.
+func (s *Space) start(cmd *exec.Cmd, do func(func() error) error) (*Process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
@@ -145,7 +152,7 @@ func (s *Space) Start(cmd *exec.Cmd) (*Process, error) {
 	started := make(chan error)
 	go func() {
 		// The death signal is sent when the thread that started the child ends, so that thread waits for it.
-		_ = s.Do(func() error {
+		_ = do(func() error {
 			err := cmd.Start()
 			process.Process = cmd.Process
 			started <- err
@@ -215,37 +222,4 @@ func onThread(f func() error) error {
 		result <- f()
 	}()
 	return <-result
-}
-
-// UseCPUs keeps this process, and what it starts from now on, on the first n of the CPUs it may use, or on all if there
-// are fewer. It is called while few threads run: those that begin meanwhile may be missed.
-func UseCPUs(n int) error {
-	var allowed, used unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
-		return fmt.Errorf("sched_getaffinity: %w", err)
-	}
-	if n < 1 {
-		return fmt.Errorf("%d CPUs wanted", n)
-	}
-	n = min(n, allowed.Count())
-	for cpu := 0; used.Count() < n; cpu++ {
-		if allowed.IsSet(cpu) {
-			used.Set(cpu)
-		}
-	}
-	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return fmt.Errorf("threads: %w", err)
-	}
-	for _, thread := range threads {
-		id, err := strconv.Atoi(thread.Name())
-		if err != nil {
-			return fmt.Errorf("thread %s: %w", thread.Name(), err)
-		}
-		if err := unix.SchedSetaffinity(id, &used); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("sched_setaffinity: %w", err)
-		}
-	}
-	runtime.GOMAXPROCS(n)
-	return nil
 }
