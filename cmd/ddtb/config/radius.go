@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"path/filepath"
 	"time"
+
+	"ddtb/aaa/radius"
 )
 
 // RADIUS is [aaa.radius]: the ISP's RADIUS servers, for logins and for accounting.
