@@ -97,11 +97,7 @@ func writeRecords(ctx context.Context, s *spool.Spool, o acctOptions) error {
 		group.Go(func() error {
 			status := aaa.StatusStart
 			for turn := 0; next.Add(1) <= int64(o.records); turn++ {
-				record := aaa.Record{
-					Status: status, Session: fmt.Sprintf("%08x%016x", producer, turn/2), Time: time.Now(),
-					Subscriber: aaa.Subscriber{Name: account(producer).User, Class: [][]byte{[]byte("class")}},
-					TunnelID:   uint32(producer), Encap: "v6udpv4",
-				}
+				record := acctRecord(producer, turn/2, status)
 				if err := s.Account(ctx, record); err != nil {
 					return err
 				}
@@ -111,4 +107,13 @@ func writeRecords(ctx context.Context, s *spool.Spool, o acctOptions) error {
 		})
 	}
 	return group.Wait()
+}
+
+// acctRecord is one of the n-th subscriber's.
+func acctRecord(n, turn int, status aaa.Status) aaa.Record {
+	return aaa.Record{
+		Status: status, Session: fmt.Sprintf("%08x%016x", n, turn), Time: time.Now(),
+		Subscriber: aaa.Subscriber{Name: account(n).User, Class: [][]byte{[]byte("class")}},
+		TunnelID:   uint32(n), Encap: "v6udpv4",
+	}
 }

@@ -48,7 +48,7 @@ func root() *cobra.Command {
 		PersistentPreRunE: func(*cobra.Command, []string) error { return lab.UseCPUs(cpus) },
 	}
 	command.PersistentFlags().IntVar(&cpus, "cpus", 2, "CPUs to use at most, for the generator and what is measured together")
-	command.AddCommand(packetsCommand(), pingCommand(), tcpCommand(), loginCommand(), radiusCommand(), ldapCommand(), acctCommand(), memoryCommand(), restartCommand(),
+	command.AddCommand(packetsCommand(), pingCommand(), tcpCommand(), loginCommand(), radiusCommand(), ldapCommand(), acctCommand(), deliveryCommand(), memoryCommand(), restartCommand(),
 		leaseCommand(), takeoverCommand(), allCommand())
 	return command
 }

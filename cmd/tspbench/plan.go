@@ -11,16 +11,17 @@ import (
 
 // plan is what a run of all subjects measures.
 type plan struct {
-	packets packetsOptions
-	ping    pingOptions
-	tcp     tcpOptions
-	acct    acctOptions
-	restart restartOptions // logins and memory too: one daemon serves all three
-	smaller []int          // numbers of sessions for the growth table besides
-	lease   leaseOptions
-	radius  aaaOptions
-	ldap    aaaOptions
-	broker  int // sessions of the broker alone, 0 for none
+	packets  packetsOptions
+	ping     pingOptions
+	tcp      tcpOptions
+	acct     acctOptions
+	restart  restartOptions // logins and memory too: one daemon serves all three
+	smaller  []int          // numbers of sessions for the growth table besides
+	lease    leaseOptions
+	radius   aaaOptions
+	ldap     aaaOptions
+	delivery deliveryOptions
+	broker   int // sessions of the broker alone, 0 for none
 
 	takeovers int // subscribers that move from one server to another
 }
@@ -41,11 +42,12 @@ func fullPlan() plan {
 			},
 			rate: 20_000, repeat: 5,
 		},
-		smaller: []int{1000},
-		lease:   leaseOptions{leases: []int{1000, 100_000, 1_000_000}, callers: 64, duration: 3 * time.Second, program: "redis-server"},
-		radius:  aaaOptions{program: beside("ddtb"), state: os.TempDir(), contrib: "contrib", logins: 1000, rounds: 5, window: 128},
-		ldap:    aaaOptions{program: beside("ddtb"), state: os.TempDir(), contrib: "contrib", logins: 1000, rounds: 5, window: 128},
-		broker:  1_000_000,
+		smaller:  []int{1000},
+		lease:    leaseOptions{leases: []int{1000, 100_000, 1_000_000}, callers: 64, duration: 3 * time.Second, program: "redis-server"},
+		radius:   aaaOptions{program: beside("ddtb"), state: os.TempDir(), contrib: "contrib", logins: 1000, rounds: 5, window: 128},
+		ldap:     aaaOptions{program: beside("ddtb"), state: os.TempDir(), contrib: "contrib", logins: 1000, rounds: 5, window: 128},
+		delivery: deliveryOptions{records: 20_000, rounds: 5, state: os.TempDir(), contrib: "contrib"},
+		broker:   1_000_000,
 
 		takeovers: 2000,
 	}
