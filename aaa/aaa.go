@@ -70,26 +70,27 @@ type Login struct {
 	Server     netip.AddrPort // the address the client spoke to
 }
 
-// Subscriber is what a backend knows of an authenticated subscriber. Zero values mean "the server's default".
+// Subscriber is what a backend knows of an authenticated subscriber. Zero values mean "the server's default"; as JSON, which
+// leases and accounting keep, they take no room.
 type Subscriber struct {
-	Name            string        // the identity leases and billing go by; a backend may rename it (RADIUS User-Name)
-	Anonymous       bool          // no account: nothing is kept for the next login
-	Backend         string        // which backend answered: "local", "radius", ...
-	Authentic       Authentic     // Acct-Authentic (RFC 2866 section 5.6)
-	Pool            string        // lease pool
-	Endpoint        netip.Addr    // static tunnel endpoint address
-	Prefix          netip.Prefix  // static delegated prefix
-	NoPrefix        bool          // may not have a delegated prefix
-	SessionLimit    int           // sessions at a time (RADIUS Port-Limit)
-	SessionTimeout  time.Duration // the session ends then
-	IdleTimeout     time.Duration // the session ends when nothing came from the client for so long
-	InterimInterval time.Duration // between Interim-Update records
-	Class           [][]byte      // opaque, returned in every record (RFC 2865 section 5.25)
-	CUI             []byte        // Chargeable-User-Identity, returned in every record (RFC 4372)
-	Routes          []Route       // prefixes routed to the subscriber besides his delegated one
-	Rate            Rate          // what his tunnel may carry
-	Filter          string        // name of a filter or plan (RADIUS Filter-Id), "" for none
-	Reauthorize     []byte        // not nil: at SessionTimeout the backend is asked again, see Reauthorizer, and wants to see this (State)
-	Message         string        // for the subscriber (RADIUS Reply-Message)
-	ResponseAuth    string        // DIGEST-MD5 rspauth, 32 hex digits (RFC 2831 section 2.1.3); only after a Digest login
+	Name            string        `json:",omitzero"` // the identity leases and billing go by; a backend may rename it (RADIUS User-Name)
+	Anonymous       bool          `json:",omitzero"` // no account: nothing is kept for the next login
+	Backend         string        `json:",omitzero"` // which backend answered: "local", "radius", ...
+	Authentic       Authentic     `json:",omitzero"` // Acct-Authentic (RFC 2866 section 5.6)
+	Pool            string        `json:",omitzero"` // lease pool
+	Endpoint        netip.Addr    `json:",omitzero"` // static tunnel endpoint address
+	Prefix          netip.Prefix  `json:",omitzero"` // static delegated prefix
+	NoPrefix        bool          `json:",omitzero"` // may not have a delegated prefix
+	SessionLimit    int           `json:",omitzero"` // sessions at a time (RADIUS Port-Limit)
+	SessionTimeout  time.Duration `json:",omitzero"` // the session ends then
+	IdleTimeout     time.Duration `json:",omitzero"` // the session ends when nothing came from the client for so long
+	InterimInterval time.Duration `json:",omitzero"` // between Interim-Update records
+	Class           [][]byte      `json:",omitzero"` // opaque, returned in every record (RFC 2865 section 5.25)
+	CUI             []byte        `json:",omitzero"` // Chargeable-User-Identity, returned in every record (RFC 4372)
+	Routes          []Route       `json:",omitzero"` // prefixes routed to the subscriber besides his delegated one
+	Rate            Rate          `json:",omitzero"` // what his tunnel may carry
+	Filter          string        `json:",omitzero"` // name of a filter or plan (RADIUS Filter-Id), "" for none
+	Reauthorize     []byte        `json:",omitzero"` // not nil: at SessionTimeout the backend is asked again, see Reauthorizer, and wants to see this (State)
+	Message         string        `json:",omitzero"` // for the subscriber (RADIUS Reply-Message)
+	ResponseAuth    string        `json:",omitzero"` // DIGEST-MD5 rspauth, 32 hex digits (RFC 2831 section 2.1.3); only after a Digest login
 }

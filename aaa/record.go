@@ -51,28 +51,28 @@ const (
 
 // Record is one accounting event of one session.
 type Record struct {
-	Status     Status
-	Session    string // unique for ever, printable ASCII, at most 64 octets
-	Subscriber Subscriber
-	Time       time.Time // when it happened, not when it is sent
+	Status     Status     `json:",omitzero"`
+	Session    string     `json:",omitzero"` // unique for ever, printable ASCII, at most 64 octets
+	Subscriber Subscriber `json:",omitzero"`
+	Time       time.Time  `json:",omitzero"` // when it happened, not when it is sent
 
 	// What the tunnel is; constant over a session.
-	TunnelID uint32
-	Encap    string // "v6udpv4" or "v6v4"
-	Client   netip.AddrPort
-	Server   netip.AddrPort
-	Endpoint netip.Addr
-	Prefix   netip.Prefix // invalid if none was delegated
+	TunnelID uint32         `json:",omitzero"`
+	Encap    string         `json:",omitzero"` // "v6udpv4" or "v6v4"
+	Client   netip.AddrPort `json:",omitzero"`
+	Server   netip.AddrPort `json:",omitzero"`
+	Endpoint netip.Addr     `json:",omitzero"`
+	Prefix   netip.Prefix   `json:",omitzero"` // invalid if none was delegated
 
 	// Interim and Stop only.
-	SessionTime time.Duration
-	Octets      Traffic // of the inner packets
-	Packets     Traffic
-	Cause       Cause // Stop only
+	SessionTime time.Duration `json:",omitzero"`
+	Octets      Traffic       `json:",omitzero"` // of the inner packets
+	Packets     Traffic       `json:",omitzero"`
+	Cause       Cause         `json:",omitzero"` // Stop only
 }
 
 // Traffic counts both directions, as accounting names them.
 type Traffic struct {
-	Input  uint64 // from the subscriber
-	Output uint64 // to the subscriber
+	Input  uint64 `json:",omitzero"` // from the subscriber
+	Output uint64 `json:",omitzero"` // to the subscriber
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"strings"
 	"time"
 
@@ -177,36 +176,4 @@ func credential(account logins.Account, mechanism sasl.Mechanism) aaa.Credential
 	}
 	c.Response = c.Respond(aaa.NewHA1(account.User, realm, account.Password))
 	return c
-}
-
-// apart is a CPU for the server alone, as it has a machine of its own where there is a choice.
-type apart struct {
-	all  []int
-	some bool // there are CPUs left for the others
-}
-
-// newApart keeps this process, and the daemon it starts, off the last CPU. Join ends it.
-func newApart() (*apart, error) {
-	all, err := lab.CPUs()
-	if err != nil || len(all) < 2 {
-		return &apart{all: all}, err
-	}
-	return &apart{all: all, some: true}, lab.Confine(all[:len(all)-1])
-}
-
-func (a *apart) join() error { return lab.Confine(a.all) }
-
-// launcher starts the server's programs in a namespace.
-func (a *apart) launcher(space *lab.Space) func(*exec.Cmd) (wait func() error, err error) {
-	return func(cmd *exec.Cmd) (func() error, error) {
-		start := space.Start
-		if a.some {
-			start = func(cmd *exec.Cmd) (*lab.Process, error) { return space.StartPinned(a.all[len(a.all)-1], cmd) }
-		}
-		process, err := start(cmd)
-		if err != nil {
-			return nil, err
-		}
-		return process.Wait, nil
-	}
 }

@@ -33,7 +33,8 @@ func deliveryCommand() *cobra.Command {
 	o := fullPlan().delivery
 	command := subject("delivery", "Accounting records a second that leave the spool for a FreeRADIUS",
 		`Starts a FreeRADIUS with the files of contrib/freeradius, which writes accounting to a detail file, and measures how many records a
-second the spool delivers to it; in turn with that, how many the same server takes from a client that keeps none of them.`,
+second the spool delivers to it; in turn with that, how many the same server takes from a client that keeps none of them. The
+server has a CPU for itself, as it has a machine of its own elsewhere.`,
 		func(ctx context.Context, r *report) error { return delivery(ctx, o, r) })
 	flags := command.Flags()
 	flags.IntVar(&o.records, "records", o.records, "records in a round")
@@ -57,7 +58,14 @@ func delivery(ctx context.Context, o deliveryOptions, r *report) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	server, err := radiustest.New(radiustest.Options{Dir: filepath.Join(folder, "radius"), Contrib: filepath.Join(o.contrib, "freeradius")})
+	cpus, err := newApart()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cpus.join()) }()
+	server, err := radiustest.New(radiustest.Options{
+		Dir: filepath.Join(folder, "radius"), Contrib: filepath.Join(o.contrib, "freeradius"), Launch: cpus.launcher(nil),
+	})
 	if err != nil {
 		return err
 	}

@@ -60,6 +60,6 @@ func Confine(cpus []int) error {
 			return fmt.Errorf("sched_setaffinity: %w", err)
 		}
 	}
-	runtime.GOMAXPROCS(len(cpus))
+	runtime.GOMAXPROCS(max(2, len(cpus)))
 	return nil
 }

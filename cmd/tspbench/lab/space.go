@@ -106,22 +106,25 @@ func (s *Space) Sysctl(values map[string]string) error {
 }
 
 // Do runs f on a thread inside the namespace that serves nothing else. What f starts with go runs elsewhere.
-func (s *Space) Do(f func() error) error {
-	return onThread(func() error {
-		if err := s.enter(); err != nil {
-			return err
-		}
-		return f()
-	})
-}
+func (s *Space) Do(f func() error) error { return s.on(-1, f) }
 
 // Pinned is Do on a thread that runs on one CPU only.
-func (s *Space) Pinned(cpu int, f func() error) error {
-	return s.Do(func() error {
-		var set unix.CPUSet
-		set.Set(cpu)
-		if err := unix.SchedSetaffinity(0, &set); err != nil {
-			return fmt.Errorf("pin to CPU %d: %w", cpu, err)
+func (s *Space) Pinned(cpu int, f func() error) error { return s.on(cpu, f) }
+
+// on runs f on a thread inside the namespace, if there is one, on one CPU only, if it is not -1.
+func (s *Space) on(cpu int, f func() error) error {
+	return onThread(func() error {
+		if s != nil {
+			if err := s.enter(); err != nil {
+				return err
+			}
+		}
+		if cpu >= 0 {
+			var set unix.CPUSet
+			set.Set(cpu)
+			if err := unix.SchedSetaffinity(0, &set); err != nil {
+				return fmt.Errorf("pin to CPU %d: %w", cpu, err)
+			}
 		}
 		return f()
 	})
@@ -135,15 +138,10 @@ type Process struct {
 }
 
 // Start starts cmd inside the namespace. The kernel kills it if this process ends first.
-func (s *Space) Start(cmd *exec.Cmd) (*Process, error) { return s.start(cmd, s.Do) }
+func (s *Space) Start(cmd *exec.Cmd) (*Process, error) { return s.StartOn(-1, cmd) }
 
-// StartPinned is Start on one CPU only.
-func (s *Space) StartPinned(cpu int, cmd *exec.Cmd) (*Process, error) {
-	return s.start(cmd, func(f func() error) error { return s.Pinned(cpu, f) })
-}
-
-// start starts cmd on the thread that do runs its argument on.
-func (s *Space) start(cmd *exec.Cmd, do func(func() error) error) (*Process, error) {
+// StartOn is Start on one CPU only, if it is not -1. A nil Space is where this process is.
+func (s *Space) StartOn(cpu int, cmd *exec.Cmd) (*Process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
@@ -152,7 +150,7 @@ func (s *Space) start(cmd *exec.Cmd, do func(func() error) error) (*Process, err
 	started := make(chan error)
 	go func() {
 		// The death signal is sent when the thread that started the child ends, so that thread waits for it.
-		_ = do(func() error {
+		_ = s.on(cpu, func() error {
 			err := cmd.Start()
 			process.Process = cmd.Process
 			started <- err
@@ -170,7 +168,7 @@ func (s *Space) start(cmd *exec.Cmd, do func(func() error) error) (*Process, err
 		}
 		return process, nil
 	case <-process.done:
-		return nil, fmt.Errorf("start %s: namespace %s cannot be entered", cmd.Path, s.Name)
+		return nil, fmt.Errorf("start %s: its namespace cannot be entered, or CPU %d not be used", cmd.Path, cpu)
 	}
 }
 
