@@ -24,6 +24,7 @@ type acctOptions struct {
 	records   int
 	producers int
 	state     string
+	series    int // of sessions: those of another are other sessions
 }
 
 func acctCommand() *cobra.Command {
@@ -97,7 +98,7 @@ func writeRecords(ctx context.Context, s *spool.Spool, o acctOptions) error {
 		group.Go(func() error {
 			status := aaa.StatusStart
 			for turn := 0; next.Add(1) <= int64(o.records); turn++ {
-				record := acctRecord(producer, turn/2, status)
+				record := acctRecord(o.series, producer, turn/2, status)
 				if err := s.Account(ctx, record); err != nil {
 					return err
 				}
@@ -110,9 +111,9 @@ func writeRecords(ctx context.Context, s *spool.Spool, o acctOptions) error {
 }
 
 // acctRecord is one of the n-th subscriber's.
-func acctRecord(n, turn int, status aaa.Status) aaa.Record {
+func acctRecord(series, n, turn int, status aaa.Status) aaa.Record {
 	return aaa.Record{
-		Status: status, Session: fmt.Sprintf("%08x%016x", n, turn), Time: time.Now(),
+		Status: status, Session: fmt.Sprintf("%08x%08x%08x", series, n, turn), Time: time.Now(),
 		Subscriber: aaa.Subscriber{Name: account(n).User, Class: [][]byte{[]byte("class")}},
 		TunnelID:   uint32(n), Encap: "v6udpv4",
 	}

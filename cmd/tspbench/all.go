@@ -47,7 +47,7 @@ func all(ctx context.Context, p plan, r *report) error {
 	}
 	r.measure(ctx, "daemon", func(ctx context.Context, r *report) error { return lifetime(ctx, p.restart, r) })
 	r.measure(ctx, "lease", func(ctx context.Context, r *report) error { return leases(ctx, p.lease, r) })
-	r.measure(ctx, "takeover", func(ctx context.Context, r *report) error { return takeover(ctx, p.takeovers, r) })
+	r.measure(ctx, "takeover", func(ctx context.Context, r *report) error { return takeover(ctx, p.takeover, r) })
 	if p.broker > 0 {
 		r.measure(ctx, "memory", func(ctx context.Context, r *report) error {
 			return brokerMemoryApart(ctx, p.broker, p.restart.state, r)

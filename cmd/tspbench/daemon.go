@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,8 @@ type daemonOptions struct {
 	program     string // path of ddtb
 	state       string // directory for its state: its disk is measured too
 	sessions    int
+	name        string      // of the node; "": "bench"
+	more        string      // sections of the configuration besides
 	subscribers subscribers // who knows the accounts; nil: the daemon itself
 }
 
@@ -113,7 +116,7 @@ func (d *daemon) configFile() string { return filepath.Join(d.folder, "ddtb.toml
 func (d *daemon) config() []byte {
 	return fmt.Appendf(nil, `
 [server]
-name = "bench"
+name = "%s"
 listen = ["%s"]
 ipv6 = "%s"
 resolvers = ["%s"]
@@ -142,8 +145,8 @@ socket = "%s"
 [log]
 level = "info"
 format = "json"
-`, server4.Addr(), tunnelServer, coreHost, d.folder, realm, endpointNet, prefixNet, prefixLen, d.options.sessions+1024, patience,
-		tunnelDevice, uplinkDevice, innerDevice, lab.BPFFS, d.socket())
+%s`, cmp.Or(d.options.name, "bench"), server4.Addr(), tunnelServer, coreHost, d.folder, realm, endpointNet, prefixNet, prefixLen, d.options.sessions+1024, patience,
+		tunnelDevice, uplinkDevice, innerDevice, lab.BPFFS, d.socket(), d.options.more)
 }
 
 // start starts the daemon and waits until it is ready; took is how long that was.

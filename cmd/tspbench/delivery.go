@@ -84,15 +84,15 @@ func delivery(ctx context.Context, o deliveryOptions, r *report) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	var bare, spooled []float64
-	for range o.rounds {
+	for round := range o.rounds {
 		began := time.Now()
 		if _, err := flood(ctx, o.records, bareDeliveries, func(ctx context.Context, i int) error {
-			return to.to.Deliver(ctx, acctRecord(i, 0, aaa.StatusStart))
+			return to.to.Deliver(ctx, acctRecord(2*round, i, 0, aaa.StatusStart))
 		}); err != nil {
 			return fmt.Errorf("bare client: %w", err)
 		}
 		bare = append(bare, float64(o.records)/time.Since(began).Seconds())
-		if err := writeRecords(ctx, s, acctOptions{records: o.records, producers: 1024}); err != nil {
+		if err := writeRecords(ctx, s, acctOptions{records: o.records, producers: 1024, series: 2*round + 1}); err != nil {
 			return err
 		}
 		took, err := to.drain(ctx, s, o.records)

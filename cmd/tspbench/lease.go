@@ -12,11 +12,11 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"ddtb/cmd/tspbench/lab"
 	"ddtb/provision/lease"
 	"ddtb/provision/redis"
 )
@@ -47,7 +47,7 @@ func leases(ctx context.Context, o leaseOptions, r *report) error {
 	if err := positive(map[string]int{"--callers": o.callers, "--time": int(o.duration)}); err != nil {
 		return err
 	}
-	conn, stop, err := startRedis(ctx, o)
+	_, conn, stop, err := startRedis(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -81,36 +81,36 @@ func leases(ctx context.Context, o leaseOptions, r *report) error {
 	return nil
 }
 
-// startRedis starts a server on a socket of its own.
-func startRedis(ctx context.Context, o leaseOptions) (conn *redis.Conn, stop func(), err error) {
+// startRedis starts a server on a socket of its own, and gives its path and a connection to it.
+func startRedis(ctx context.Context, o leaseOptions) (socket string, conn *redis.Conn, stop func(), err error) {
 	dir, err := os.MkdirTemp("", "tspbench-redis-")
 	if err != nil {
-		return nil, nil, err
+		return "", nil, nil, err
 	}
-	socket := filepath.Join(dir, "s")
+	socket = filepath.Join(dir, "s")
 	server := exec.Command(o.program, "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no", "--dir", dir)
-	server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := server.Start(); err != nil {
-		return nil, nil, errors.Join(err, os.RemoveAll(dir))
+	process, err := lab.Start(server)
+	if err != nil {
+		return "", nil, nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	stop = func() {
-		_ = server.Process.Kill() // what Wait tells of it is no news
-		_ = server.Wait()
+		_ = process.Kill() // what Wait tells of it is no news
+		_ = process.Wait()
 		_ = os.RemoveAll(dir)
 	}
 	conn, err = redis.Open(redis.Options{Addresses: []string{socket}, Connections: o.callers})
 	if err != nil {
 		stop()
-		return nil, nil, err
+		return "", nil, nil, err
 	}
 	for wait := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		if _, err = conn.Check(ctx); err == nil {
 			end := stop
-			return conn, func() { _ = conn.Close(); end() }, nil
+			return socket, conn, func() { _ = conn.Close(); end() }, nil
 		}
 		if time.Now().After(wait) || ctx.Err() != nil {
 			stop()
-			return nil, nil, errors.Join(err, conn.Close())
+			return "", nil, nil, errors.Join(err, conn.Close())
 		}
 	}
 }

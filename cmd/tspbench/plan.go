@@ -23,7 +23,7 @@ type plan struct {
 	delivery deliveryOptions
 	broker   int // sessions of the broker alone, 0 for none
 
-	takeovers int // subscribers that move from one server to another
+	takeover takeoverOptions
 }
 
 func fullPlan() plan {
@@ -49,7 +49,7 @@ func fullPlan() plan {
 		delivery: deliveryOptions{records: 20_000, rounds: 5, state: os.TempDir(), contrib: "contrib"},
 		broker:   1_000_000,
 
-		takeovers: 2000,
+		takeover: takeoverOptions{program: beside("ddtb"), state: os.TempDir(), redis: "redis-server", count: 2000},
 	}
 }
 
@@ -62,7 +62,7 @@ func quickPlan() plan {
 	p.tcp = tcpOptions{repeat: 1, duration: time.Second}
 	p.restart.repeat = 1
 	p.acct.records = 40_000
-	p.smaller, p.broker, p.takeovers = nil, 0, 100
+	p.smaller, p.broker, p.takeover.count = nil, 0, 100
 	p.lease.leases, p.lease.duration = []int{1000}, time.Second
 	return p
 }

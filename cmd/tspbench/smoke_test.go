@@ -18,6 +18,9 @@ import (
 
 // The tests here run each subject with numbers too small to mean anything, and look whether it measures at all.
 
+// contrib is our folder of files for other programs.
+const contrib = "../../contrib"
+
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -78,13 +81,42 @@ func TestRootPing(t *testing.T) {
 		"ping.vs_direct", "ping.direct_us", "ping.tunnel_us")
 }
 
-// TestRootDaemon takes a real daemon through its life: accounts, logins, restart under traffic.
-func TestRootDaemon(t *testing.T) {
-	needRoot(t)
+func buildDaemon(t *testing.T) string {
+	t.Helper()
 	program := filepath.Join(t.TempDir(), "ddtb")
 	if output, err := exec.Command("go", "build", "-o", program, "ddtb/cmd/ddtb").CombinedOutput(); err != nil {
 		t.Fatalf("build the daemon: %v\n%s", err, output)
 	}
+	return program
+}
+
+// TestRootAAA logs in with accounts that servers of the ISP's know.
+func TestRootAAA(t *testing.T) {
+	needRoot(t)
+	o := aaaOptions{program: buildDaemon(t), state: t.TempDir(), contrib: contrib, logins: 20, rounds: 1, window: 8}
+	for name, run := range map[string]func(context.Context, aaaOptions, *report) error{"radius": radiusLogins, "ldap": ldapLogins} {
+		t.Run(name, func(t *testing.T) {
+			var names []string
+			for _, mechanism := range []string{"plain", "digest"} {
+				for _, figure := range []string{"per_s", "p50_ms", "p99_ms", "server.per_s", "vs_server", "p99.vs_server"} {
+					names = append(names, "login."+name+"."+mechanism+"."+figure)
+				}
+			}
+			smoke(t, func(ctx context.Context, r *report) error { return run(ctx, o, r) }, names...)
+		})
+	}
+}
+
+func TestDelivery(t *testing.T) {
+	o := deliveryOptions{records: 200, rounds: 2, state: t.TempDir(), contrib: contrib}
+	smoke(t, func(ctx context.Context, r *report) error { return delivery(ctx, o, r) },
+		"acct.delivery.per_s", "acct.delivery.server.per_s", "acct.delivery.vs_server")
+}
+
+// TestRootDaemon takes a real daemon through its life: accounts, logins, restart under traffic.
+func TestRootDaemon(t *testing.T) {
+	needRoot(t)
+	program := buildDaemon(t)
 	o := restartOptions{
 		loginOptions: loginOptions{
 			daemonOptions: daemonOptions{program: program, state: t.TempDir(), sessions: 30}, window: 8, workers: 2,
@@ -108,14 +140,17 @@ func TestLease(t *testing.T) {
 		"lease.redis.100.per_s", "lease.redis.100.extended.per_s", "lease.redis.200.per_s", "lease.redis.200.extended.per_s")
 }
 
-func TestTakeover(t *testing.T) {
-	smoke(t, func(ctx context.Context, r *report) error { return takeover(ctx, 10, r) },
+func TestRootTakeover(t *testing.T) {
+	needRoot(t)
+	smoke(t, func(ctx context.Context, r *report) error {
+		return takeover(ctx, takeoverOptions{program: buildDaemon(t), state: t.TempDir(), redis: "redis-server", count: 10}, r)
+	},
 		"takeover.ms.p50", "takeover.ms.p99", "takeover.ms.x8.p50", "takeover.ms.x8.p99")
 }
 
 // TestCommands: every subject is a command with its own help, and what makes no sense is refused.
 func TestCommands(t *testing.T) {
-	for _, name := range []string{"packets", "ping", "tcp", "login", "memory", "restart", "lease", "takeover", "all"} {
+	for _, name := range []string{"packets", "ping", "tcp", "login", "radius", "ldap", "acct", "delivery", "memory", "restart", "lease", "takeover", "all"} {
 		out := &bytes.Buffer{}
 		command := root()
 		command.SetOut(out)

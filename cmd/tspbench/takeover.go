@@ -4,60 +4,70 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/netip"
 	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
-	"ddtb/aaa"
+	"ddtb/cmd/tspbench/logins"
 	"ddtb/provision"
-	"ddtb/provision/datapath"
-	"ddtb/provision/fleet"
-	"ddtb/provision/lease"
-	"ddtb/provision/redis"
 )
 
 // takeoverGoal is the longest that a subscriber's old server may keep his tunnel.
 var takeoverGoal = goal{1000, atMost}
 
+// takeoverOptions are the settings of the subject "takeover".
+type takeoverOptions struct {
+	program string // path of ddtb
+	state   string // directory for the daemons' state
+	redis   string // redis-server
+	count   int    // subscribers that move
+}
+
 func takeoverCommand() *cobra.Command {
-	count := fullPlan().takeovers
+	o := fullPlan().takeover
 	command := subject("takeover", "How soon a tunnel server gives up a subscriber who logs in at another",
-		`Runs a redis-server and two brokers that share it, without a datapath. Subscribers have sessions at the first; each logs in
-at the second, one after another. Measured is the time from the login's beginning until the first has stopped his tunnel and has given
-the Stop record; then the same with eight logins at a time.`,
-		func(ctx context.Context, r *report) error { return takeover(ctx, count, r) })
-	command.Flags().IntVar(&count, "count", count, "subscribers that move")
+		`Runs a redis-server and two daemons that share it, each with the eBPF datapath and in namespaces of its own. Subscribers have tunnels
+at the first; each logs in at the second, one after another. Measured is the time from the first message of the login until the
+first daemon tells that it has taken the tunnel out of the kernel; then the same the other way with eight logins at a time.`,
+		asRoot(func(ctx context.Context, r *report) error { return takeover(ctx, o, r) }))
+	flags := command.Flags()
+	flags.IntVar(&o.count, "count", o.count, "subscribers that move")
+	flags.StringVar(&o.program, "daemon", o.program, "the ddtb to measure")
+	flags.StringVar(&o.state, "state", o.state, "directory for the daemons' state")
+	flags.StringVar(&o.redis, "redis", o.redis, "redis-server to be started")
 	return command
 }
 
-// takeover measures takeovers from one broker by another.
-func takeover(ctx context.Context, count int, r *report) (err error) {
-	if err := positive(map[string]int{"count": count}); err != nil {
+// takeover measures takeovers from one daemon by another.
+func takeover(ctx context.Context, o takeoverOptions, r *report) (err error) {
+	if err := positive(map[string]int{"count": o.count}); err != nil {
 		return err
 	}
-	r.progress("takeover: %d subscribers move from one server to another", count)
-	conn, stop, err := startRedis(ctx, fullPlan().lease)
+	r.progress("takeover: %d subscribers move from one server to another", o.count)
+	socket, _, stop, err := startRedis(ctx, leaseOptions{program: o.redis, callers: 1})
 	if err != nil {
 		return err
 	}
 	defer stop()
-	var nodes [2]*fleetNode
+	var nodes [2]*daemon
 	for i := range nodes {
-		if nodes[i], err = newFleetNode(ctx, i+1, conn); err != nil {
+		if nodes[i], err = newDaemon(ctx, o.node(i+1, socket), r); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, nodes[i].close()) }()
+		defer func() { err = errors.Join(err, nodes[i].Close()) }()
 	}
-	alone, err := nodes[0].lose(ctx, nodes[1], count, 1)
+	if err := nodes[0].fill(ctx, o.count); err != nil {
+		return err
+	}
+	alone, err := nodes[0].lose(ctx, nodes[1], o.count, 1)
 	if err != nil {
 		return err
 	}
-	together, err := nodes[1].lose(ctx, nodes[0], count, 8)
+	together, err := nodes[1].lose(ctx, nodes[0], o.count, 8)
 	if err != nil {
 		return err
 	}
@@ -68,104 +78,85 @@ func takeover(ctx context.Context, count int, r *report) (err error) {
 	return nil
 }
 
-// fleetNode is a tunnel server without a datapath.
-type fleetNode struct {
-	number  int
-	store   *lease.Redis
-	broker  *provision.Broker
-	agent   *fleet.Agent
-	stop    context.CancelFunc
-	running *errgroup.Group
+// node is one of the tunnel servers that share a Redis.
+func (o takeoverOptions) node(number int, redis string) daemonOptions {
+	return daemonOptions{
+		program: o.program, state: o.state, sessions: o.count, name: fmt.Sprintf("bench%d", number),
+		more: fmt.Sprintf("[lease]\nstore = \"redis\"\ngrace = \"1s\"\n[redis]\naddresses = [%q]\n[fleet]\naddress = %q\n", redis,
+			addIPv4(server4.Addr(), uint32(number))),
+	}
 }
 
-func (n *fleetNode) name() string { return fmt.Sprintf("bench%d", n.number) }
-func (n *fleetNode) local() netip.AddrPort {
-	return netip.AddrPortFrom(addIPv4(server4.Addr(), uint32(n.number)), tspPort)
-}
-
-func newFleetNode(ctx context.Context, number int, conn *redis.Conn) (*fleetNode, error) {
-	n := &fleetNode{number: number}
-	pools := []lease.Pool{lease.Pool(datapathConfig(most).Pools[0])}
-	pools[0].Size = 1 << 16
-	var err error
-	if n.store, err = lease.OpenRedis(ctx, pools, lease.RedisOptions{Conn: conn, Node: n.name(), Grace: time.Second}); err != nil {
-		return nil, err
-	}
-	path := datapath.NewNull(time.Now)
-	config := datapath.Config{Device: "bench0", Local: []netip.AddrPort{n.local()}, Server: tunnelServer, MTU: 1280, Pools: []datapath.Pool{datapath.Pool(pools[0])}}
-	err = path.Configure(ctx, config)
-	if err == nil {
-		n.broker, err = provision.New(provision.Config{Node: n.name(), Server: tunnelServer, Pools: pools},
-			provision.Deps{Store: n.store, Datapath: path, Logger: zerolog.Nop()})
-	}
-	if err == nil {
-		err = n.broker.Recover(ctx)
-	}
-	if err == nil {
-		n.agent, err = fleet.New(n.broker, fleet.NewRedis(conn, nil), fleet.Options{Name: n.name(), Address: n.local().Addr(), Logger: zerolog.Nop()})
-	}
-	if err != nil {
-		return nil, errors.Join(err, n.store.Close())
-	}
-	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	n.stop, n.running = stop, &errgroup.Group{}
-	n.running.Go(func() error { return n.broker.Run(run) })
-	n.running.Go(func() error { return n.agent.Run(run) })
-	return n, nil
-}
-
-func (n *fleetNode) close() error {
-	n.stop()
-	return errors.Join(n.running.Wait(), n.store.Close())
-}
-
-// login gives a subscriber a session. A pool that is new, or one after a failover, has to be waited for.
-func (n *fleetNode) login(ctx context.Context, i int) (provision.Session, error) {
-	for {
-		s, err := n.broker.Offer(ctx, provision.Request{
-			Subscriber: aaa.Subscriber{Name: fmt.Sprint("mover", i), Backend: "local", Authentic: aaa.AuthenticLocal},
-			Encap:      datapath.V6UDPV4, Client: netip.AddrPortFrom(loginSource(i), firstLoginPort), Local: n.local(), Keepalive: time.Minute,
-		})
-		if err == nil {
-			return s, n.broker.Activate(ctx, s.ID)
-		}
-		if !errors.Is(err, provision.ErrInProgress) || wait(ctx, 50*time.Millisecond) != nil {
-			return s, err
+// fill logs every subscriber in. A pool that is new gives nobody a lease for a while.
+func (d *daemon) fill(ctx context.Context, count int) error {
+	trying, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for d.logIn(trying, 0) != nil {
+		if err := wait(trying, 50*time.Millisecond); err != nil {
+			return d.explain(fmt.Errorf("%s gives nobody a tunnel: %w", d.options.name, err))
 		}
 	}
+	_, err := flood(ctx, count-1, 64, func(ctx context.Context, i int) error { return d.logIn(ctx, i+1) })
+	return err
 }
 
-// lose has subscribers of n log in at another server, so many at a time, and measures until each is gone from n.
-func (n *fleetNode) lose(ctx context.Context, to *fleetNode, count, atOnce int) ([]time.Duration, error) {
+// logIn logs the n-th subscriber in.
+func (d *daemon) logIn(ctx context.Context, n int) error {
+	const ports = 20_000
+	result, err := logins.Run(ctx, logins.Config{
+		Server: d.address(), Host: "bench", Account: func(int) logins.Account { return account(n) }, Count: 1, Window: 1, Random: rand.Reader,
+		Source: func(int) netip.Addr { return loginSource(n) }, Port: uint16(firstLoginPort + n%ports), Within: d.client.Do,
+	})
+	if err == nil && result.Failed() > 0 {
+		err = d.explain(fmt.Errorf("subscriber %d cannot log in at %s: %s", n, d.options.name, reasons(result)))
+	}
+	return err
+}
+
+// lose has the subscribers of d log in at another server, so many at a time, and measures until each is gone from d.
+func (d *daemon) lose(ctx context.Context, to *daemon, count, atOnce int) ([]time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	ids := make([]string, count)
-	for i := range ids {
-		s, err := n.login(ctx, i)
-		if err != nil {
-			return nil, err
+	gone := make([]chan struct{}, count)
+	users := make(map[string]chan struct{}, count)
+	for i := range gone {
+		gone[i] = make(chan struct{})
+		users[account(i).User] = gone[i]
+	}
+	watching, end := context.WithCancel(ctx)
+	watched := make(chan error, 1)
+	go func() { watched <- d.watch(watching, users) }()
+	took, err := flood(ctx, count, atOnce, func(ctx context.Context, i int) error {
+		if err := to.logIn(ctx, i); err != nil {
+			return err
 		}
-		ids[i] = s.ID
+		select {
+		case <-gone[i]:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("subscriber %d is still at %s: %w", i, d.options.name, ctx.Err())
+		}
+	})
+	end()
+	return took, errors.Join(err, <-watched)
+}
+
+// watch closes the channel of each subscriber whose tunnel d has given up for another server, until ctx is done.
+func (d *daemon) watch(ctx context.Context, users map[string]chan struct{}) error {
+	for event, err := range d.control.Events(ctx) {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("events of %s: %w", d.options.name, err)
+		}
+		if event.Kind != string(provision.EventTakeover) || event.Session == nil {
+			continue
+		}
+		if channel := users[event.Session.User]; channel != nil {
+			close(channel)
+			delete(users, event.Session.User)
+		}
 	}
-	took := make([]time.Duration, count)
-	group, inner := errgroup.WithContext(ctx)
-	group.SetLimit(atOnce)
-	for i, id := range ids {
-		group.Go(func() error {
-			begin := time.Now()
-			if _, err := to.login(inner, i); err != nil {
-				return err
-			}
-			for {
-				if _, there := n.broker.Session(id); !there {
-					took[i] = time.Since(begin)
-					return nil
-				}
-				if err := wait(inner, time.Millisecond/4); err != nil {
-					return fmt.Errorf("session %s is still at %s: %w", id, n.name(), err)
-				}
-			}
-		})
-	}
-	return took, group.Wait()
+	return nil
 }

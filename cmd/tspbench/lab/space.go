@@ -140,6 +140,9 @@ type Process struct {
 // Start starts cmd inside the namespace. The kernel kills it if this process ends first.
 func (s *Space) Start(cmd *exec.Cmd) (*Process, error) { return s.StartOn(-1, cmd) }
 
+// Start starts cmd where this process is. The kernel kills it if this process ends first.
+func Start(cmd *exec.Cmd) (*Process, error) { return (*Space)(nil).Start(cmd) }
+
 // StartOn is Start on one CPU only, if it is not -1. A nil Space is where this process is.
 func (s *Space) StartOn(cpu int, cmd *exec.Cmd) (*Process, error) {
 	if cmd.SysProcAttr == nil {
