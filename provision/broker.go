@@ -50,6 +50,7 @@ type Broker struct {
 	ready    atomic.Bool // Recover has come through
 	draining atomic.Bool // Shutdown has begun
 	drained  atomic.Bool // Drain
+	peers    atomic.Pointer[Peers]
 
 	*table
 	locks    *locks

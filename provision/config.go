@@ -45,7 +45,7 @@ type Keepalive struct {
 	Min, Default, Max time.Duration
 }
 
-// Sessions says how many sessions a subscriber may have at a time, and what happens to one more.
+// Sessions says how many sessions a subscriber may have at a time, at all servers together, and what happens to one more.
 // The zero value is one session, the newest.
 type Sessions struct {
 	Limit int  // 0: one. A subscriber's own SessionLimit goes before it

@@ -153,15 +153,18 @@ func (b *Broker) admitted() {
 // place finds a slot and a lease for e and puts it among the offers. The subscriber is locked.
 func (b *Broker) place(ctx context.Context, s *settings, e *entry, sub aaa.Subscriber) error {
 	current, err := b.settle(ctx, s, e, sub)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if current != nil && current.terms.Value().leasePool == e.terms.Value().leasePool {
+	case e.held:
+	case current != nil && current.terms.Value().leasePool == e.terms.Value().leasePool:
 		if e.index == 0 {
 			e.index = current.index
 		}
-	} else if err := b.reserve(ctx, s, e); err != nil {
-		return err
+	default:
+		if _, err := b.reserve(ctx, s, e, nil); err != nil {
+			return err
+		}
 	}
 	e.tunnelID = s.pool(e.terms.Value().leasePool).ID(e.index)
 	e.since = b.now()
@@ -176,16 +179,19 @@ func (b *Broker) place(ctx context.Context, s *settings, e *entry, sub aaa.Subsc
 }
 
 // reserve takes a lease for an offer. A process after a restart finds by its Data that nobody accepted it, or nothing of
-// it: the offer is gone with the dialogue in any case.
-func (b *Broker) reserve(ctx context.Context, s *settings, e *entry) error {
+// it: the offer is gone with the dialogue in any case. change, if not nil, alters the request.
+func (b *Broker) reserve(ctx context.Context, s *settings, e *entry, change func(*lease.Request)) (lease.Lease, error) {
 	request := b.acquisition(s, e, s.OfferTimeout+2*s.SweepInterval, memo{phase: phaseOffered}.encode())
 	request.Tentative = true
+	if change != nil {
+		change(&request)
+	}
 	got, err := b.store.Acquire(ctx, request)
 	if err != nil {
-		return storeError(err)
+		return got, storeError(err)
 	}
 	e.index, e.held = got.Index, true
-	return nil
+	return got, nil
 }
 
 // acquisition is the request for e's lease.

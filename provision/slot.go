@@ -11,18 +11,31 @@ import (
 	"ddtb/provision/datapath"
 )
 
-// settle picks the slot and gives the session that is in it now, which Activate will replace, or nil.
+// settle picks the slot and gives the session that is in it now, which Activate will replace, or nil. Where the lease store
+// had to be asked for the slot, e holds its lease then.
 func (b *Broker) settle(ctx context.Context, s *settings, e *entry, sub aaa.Subscriber) (*entry, error) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	if err := b.contend(e); err != nil || sub.Anonymous {
+		b.mu.Unlock()
 		return nil, err
 	}
-	slot, err := b.choose(s, e, sub)
+	seats := b.seats(s, e, sub)
+	b.mu.Unlock()
+	if peers := b.others(); peers != nil && seats.open() && (seats.limit > 1 || seats.deny) {
+		return b.seat(ctx, s, e, peers, seats)
+	}
+	slot, err := seats.pick()
 	if err != nil {
 		return nil, err
 	}
+	return b.occupy(ctx, s, e, slot)
+}
+
+// occupy puts e into a slot, and gives the session in force there, or nil.
+func (b *Broker) occupy(ctx context.Context, s *settings, e *entry, slot int) (*entry, error) {
 	e.slot = uint16(slot)
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	current := b.owners[e.owner()]
 	if current == nil && len(b.byID)+b.offering > s.MaxSessions {
 		return nil, fmt.Errorf("%d sessions, and the subscriber has slot %d free: %w", len(b.byID), slot, ErrFull)
@@ -31,7 +44,7 @@ func (b *Broker) settle(ctx context.Context, s *settings, e *entry, sub aaa.Subs
 		return current, nil
 	}
 	b.mu.Unlock()
-	err = b.finish(ctx, current)
+	err := b.finish(ctx, current)
 	b.mu.Lock()
 	return nil, err
 }
@@ -57,45 +70,73 @@ func (b *Broker) silent(e *entry) bool {
 	return b.now()-e.seen > silence.Milliseconds()
 }
 
-// choose picks the slot for a further session of a subscriber: the one of the same outer address, else the lowest free
-// one, so that each keeps its lease, else by policy the one longest silent.
-func (b *Broker) choose(s *settings, e *entry, sub aaa.Subscriber) (int, error) {
-	limit := s.Sessions.Limit
+// seats are the slots for a further session of a subscriber, as this server knows them.
+type seats struct {
+	limit    int
+	deny     bool
+	same     int   // the one with a session or an offer from the same outer address, 0: none
+	free     []int // with neither
+	victim   int   // the one longest silent of those that may be replaced, 0: none
+	lastSign int64 // when that was heard of, Unix ms
+	pending  bool  // there is an offer in one
+}
+
+// seats looks at the slots of e's subscriber. mu is held.
+func (b *Broker) seats(s *settings, e *entry, sub aaa.Subscriber) seats {
+	out := seats{limit: s.Sessions.Limit, deny: s.Sessions.Deny, lastSign: math.MaxInt64}
 	if sub.SessionLimit > 0 {
-		limit = min(sub.SessionLimit, MaxSlots)
+		out.limit = min(sub.SessionLimit, MaxSlots)
 	}
 	if e.index != 0 || e.foreign().IsValid() {
-		limit = 1 // a static address is in one place at a time
+		out.limit = 1 // a static address is in one place at a time
 	}
-	free, victim, quietest, pending := limit+1, 0, int64(math.MaxInt64), false
-	for slot := 1; slot <= limit; slot++ {
+	for slot := 1; slot <= out.limit; slot++ {
 		owner := Owner(e.name, slot)
 		current, offer := b.owners[owner], b.offers[owner]
 		vacant := current == nil || current.state == Ending
 		if !vacant && current.from() == e.from() || offer != nil && offer.from() == e.from() {
-			return slot, nil
+			out.same = slot
+			return out
 		}
-		pending = pending || offer != nil
+		out.pending = out.pending || offer != nil
 		if vacant && offer == nil {
-			free = min(free, slot)
+			out.free = append(out.free, slot)
 			continue
 		}
-		if s.Sessions.Deny && (offer != nil || !b.silent(current)) {
+		if out.deny && (offer != nil || !b.silent(current)) {
 			continue
 		}
-		if last := lastSign(current, offer); last < quietest {
-			victim, quietest = slot, last
+		if last := lastSign(current, offer); last < out.lastSign {
+			out.victim, out.lastSign = slot, last
 		}
 	}
+	return out
+}
+
+// open tells whether a slot would be taken that nobody here is in.
+func (s seats) open() bool { return s.same == 0 && len(s.free) > 0 }
+
+// pick gives the slot of the same outer address, else the lowest free one, so that each keeps its lease, else by policy the
+// one longest silent.
+func (s seats) pick() (int, error) {
 	switch {
-	case free <= limit:
-		return free, nil
-	case victim != 0:
-		return victim, nil
-	case pending:
+	case s.same != 0:
+		return s.same, nil
+	case len(s.free) > 0:
+		return s.free[0], nil
+	}
+	return s.replace()
+}
+
+// replace gives the slot whose session has to go.
+func (s seats) replace() (int, error) {
+	switch {
+	case s.victim != 0:
+		return s.victim, nil
+	case s.pending:
 		return 0, fmt.Errorf("another login of the subscriber is not done: %w", ErrInProgress)
 	}
-	return 0, fmt.Errorf("%d sessions: %w", limit, ErrDenied)
+	return 0, fmt.Errorf("%d sessions: %w", s.limit, ErrDenied)
 }
 
 // lastSign is when a slot was last heard of.

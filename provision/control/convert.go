@@ -73,7 +73,7 @@ func leaseOf(l lease.Lease) Lease {
 		Pool: l.Pool, Index: l.Index, TunnelID: l.ID, User: l.Owner, State: stateName(l.State), Session: l.Session, Node: l.Node,
 		Endpoint: l.Endpoint, Prefix: prefixOf(l.Prefix), Foreign: l.Foreign, Expires: timeOf(l.Expires),
 	}
-	if l.State == lease.Active {
+	if l.State == lease.Active || l.State == lease.Displaced {
 		out.Since = timeOf(l.Since)
 	}
 	return out
@@ -87,6 +87,8 @@ func stateName(s lease.State) string {
 		return "idle"
 	case lease.Reserved:
 		return "reserved"
+	case lease.Displaced:
+		return "displaced"
 	}
 	return "unknown"
 }

@@ -60,6 +60,9 @@ func (s *Server) usage(ctx context.Context) (map[string]lease.Usage, error) {
 		if err != nil {
 			return nil, err
 		}
+		if l.State == lease.Displaced {
+			continue
+		}
 		u := out[l.Pool]
 		u.Unused--
 		switch l.State {
@@ -78,13 +81,13 @@ func (s *Server) usage(ctx context.Context) (map[string]lease.Usage, error) {
 func (s *Server) leases(w http.ResponseWriter, r *http.Request) error {
 	p := params{r.URL.Query(), nil}
 	pool, user, addr := p.text("pool"), p.text("user"), p.addr("address")
-	state := choice(&p, "state", leaseState(lease.Active), leaseState(lease.Idle), leaseState(lease.Reserved))
+	state := choice(&p, "state", leaseState(lease.Active), leaseState(lease.Idle), leaseState(lease.Reserved), leaseState(lease.Displaced))
 	if err := p.done(); err != nil {
 		return err
 	}
 	match := func(l lease.Lease) bool {
 		return (pool == "" || pool == l.Pool) && (user == "" || ownedBy(l.Owner, user)) &&
-			(state == 0 || lease.State(state) == l.State) &&
+			(lease.State(state) == l.State || state == 0 && l.State != lease.Displaced) &&
 			(!addr.IsValid() || addr == l.Endpoint || l.Prefix.Contains(addr))
 	}
 	return writeLines(w, matching(s.Store.All(r.Context()), match))
@@ -146,7 +149,7 @@ func (s *Server) find(r *http.Request) (lease.Lease, error) {
 		if err != nil {
 			return lease.Lease{}, err
 		}
-		if l.Pool == name && l.Index == index {
+		if l.Pool == name && l.Index == index && l.State != lease.Displaced {
 			return l, nil
 		}
 	}

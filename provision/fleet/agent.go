@@ -90,6 +90,9 @@ func New(broker *provision.Broker, board Board, options Options) (*Agent, error)
 		beats: make(chan struct{}, 1), behind: make(chan struct{}, 1), doubt: make(chan struct{}, 1),
 	}
 	a.broker.Drain(a.refuses())
+	if board != nil {
+		a.broker.Join(a)
+	}
 	var err error
 	if a.metrics, err = newMetrics(a, options.Metrics); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)

@@ -43,6 +43,45 @@ func each(t *testing.T, test func(t *testing.T, open func() fleet.Board)) {
 	}
 }
 
+// shared is what servers have in common: a board, and a view of one lease store for each.
+type shared struct {
+	board func() fleet.Board
+	store func(t *testing.T, node string) lease.Store
+}
+
+// eachShared runs a test over what is shared in memory and in Redis.
+func eachShared(t *testing.T, test func(t *testing.T, f shared)) {
+	t.Run("memory", func(t *testing.T) {
+		store := leases(t)
+		test(t, shared{boards["memory"](t), func(*testing.T, string) lease.Store { return store }})
+	})
+	t.Run("redis", func(t *testing.T) {
+		server := redistest.Start(t)
+		board := func() fleet.Board { return fleet.NewRedis(redistest.Open(t, server.Options()), nil) }
+		test(t, shared{board, func(t *testing.T, node string) lease.Store { return redisLeases(t, server, node) }})
+	})
+}
+
+// redisLeases opens the lease store in a Redis for one server, past the grace of the new pools.
+func redisLeases(t *testing.T, server *redistest.Server, node string) lease.Store {
+	t.Helper()
+	store, err := lease.OpenRedis(t.Context(), allPools(), lease.RedisOptions{
+		Conn: redistest.Open(t, server.Options()), Node: node, Grace: 100 * time.Millisecond,
+	})
+	must(t, err)
+	t.Cleanup(func() { must(t, store.Close()) })
+	probe := lease.Request{Pool: "homes", Owner: "probe", Session: "probe " + node, Node: node, TTL: time.Second}
+	until(t, "the grace is over", func() bool {
+		_, err := store.Acquire(t.Context(), probe)
+		if err != nil && !errors.Is(err, lease.ErrGrace) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	must(t, store.Release(t.Context(), lease.Holder{Pool: "homes", Index: 1, Session: probe.Session}))
+	return store
+}
+
 // pools of every server here: the first is shared.
 func pools(own string) []lease.Pool {
 	return []lease.Pool{
@@ -54,9 +93,8 @@ func pools(own string) []lease.Pool {
 	}
 }
 
-// leases make one store of the pools of the servers "ts1", "ts2" and "ts3".
-func leases(t *testing.T) lease.Store {
-	t.Helper()
+// allPools are the pools of the servers "ts1", "ts2" and "ts3".
+func allPools() []lease.Pool {
 	all := pools("only-ts1")
 	for i, own := range []string{"only-ts2", "only-ts3"} {
 		p := pools(own)[1]
@@ -64,7 +102,13 @@ func leases(t *testing.T) lease.Store {
 		p.EndpointBase = netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0xf0, 0, 0, byte(3 + i)})
 		all = append(all, p)
 	}
-	store, err := lease.NewMemory(all, lease.Options{})
+	return all
+}
+
+// leases make one store of all pools.
+func leases(t *testing.T) lease.Store {
+	t.Helper()
+	store, err := lease.NewMemory(allPools(), lease.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

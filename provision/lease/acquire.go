@@ -25,14 +25,23 @@ func (t *table) acquire(now time.Time, req Request) (Lease, error) {
 	if err != nil {
 		return Lease{}, requestError(req, err)
 	}
+	if l, ok := t.holder(now, req.Owner, req.Session, req.Over); ok && req.Yield {
+		return l, requestError(req, ErrHeld)
+	}
 	current, reserved := p.find(req.Owner)
 	index, err := t.choose(p, now, req, current, reserved)
 	if err == nil {
-		err = t.clearForeign(p, now, req.Foreign, index, current, reserved)
+		err = t.clearForeign(p, now, req, index, current, reserved)
 	}
 	if err != nil {
 		return Lease{}, requestError(req, err)
 	}
+	for _, i := range []uint32{current, reserved, index} {
+		if e := p.get(i); e.is(held) && e.fields().session != req.Session {
+			t.displace(p, i, now, req.Node)
+		}
+	}
+	delete(p.owed, req.Session)
 	// He has one index of the pool at a time; only a reservation stays his besides.
 	if current != 0 && current != index {
 		t.replace(p, current, p.get(current).disowned(now.UnixNano()))
@@ -125,7 +134,8 @@ func (t *table) choose(p *poolTable, now time.Time, req Request, current, reserv
 
 // clearForeign ends the leases whose foreign prefixes stand in the way of a wanted one and whose time is over. It
 // refuses the prefix if others are in the way. Those of the same owner, which are going, are not.
-func (t *table) clearForeign(p *poolTable, now time.Time, prefix netip.Prefix, going ...uint32) error {
+func (t *table) clearForeign(p *poolTable, now time.Time, req Request, going ...uint32) error {
+	prefix := req.Foreign
 	if !prefix.IsValid() {
 		return nil
 	}
@@ -141,6 +151,7 @@ func (t *table) clearForeign(p *poolTable, now time.Time, prefix netip.Prefix, g
 	}
 	for _, h := range over {
 		e := h.pool.get(h.index)
+		t.displace(h.pool, h.index, now, req.Node)
 		t.replace(h.pool, h.index, e.ended(e.end))
 	}
 	return nil
@@ -156,11 +167,22 @@ func (t *table) holding(h Holder) (*poolTable, entry, bool) {
 	return p, e, e.is(held) && e.fields().session == h.Session
 }
 
+// note puts the data of a displaced session in the place of what it left.
+func (p *poolTable) note(h Holder) {
+	if l, ok := p.owed[h.Session]; ok && h.Data != nil {
+		l.Data = h.Data
+		p.owed[h.Session] = l
+	}
+}
+
 // extend is Store.Extend.
 func (t *table) extend(now time.Time, ttl time.Duration, holders []Holder) (lost []Holder) {
 	for _, h := range holders {
 		p, e, ok := t.holding(h)
 		if !ok {
+			if p != nil {
+				p.note(h)
+			}
 			lost = append(lost, h)
 			continue
 		}
@@ -178,8 +200,12 @@ func (t *table) extend(now time.Time, ttl time.Duration, holders []Holder) (lost
 // release is Store.Release.
 func (t *table) release(now time.Time, holders []Holder) {
 	for _, h := range holders {
-		if p, e, ok := t.holding(h); ok {
+		p, e, ok := t.holding(h)
+		if ok {
 			t.replace(p, h.Index, e.ended(now.UnixNano()))
+		}
+		if p != nil {
+			delete(p.owed, h.Session)
 		}
 	}
 }

@@ -27,6 +27,7 @@ var (
 	ErrNoPool      = errors.New("no such pool")
 	ErrFull        = errors.New("pool exhausted")          // every index is leased, reserved or in quarantine
 	ErrTaken       = errors.New("held by somebody else")   // a wanted index or foreign prefix is another owner's
+	ErrHeld        = errors.New("held by another session") // of the same owner, and the Request was to yield
 	ErrLost        = errors.New("lease no longer held")    // the session is not the holder any more, or the lease ended
 	ErrUnavailable = errors.New("lease store unavailable") // nothing was changed as far as is known; try again later
 	ErrGrace       = errors.New("no new leases for now")   // after a failover only known owners are served for a while
@@ -38,9 +39,10 @@ type State uint8
 
 // The states, in the order a lease goes through them.
 const (
-	Active   State = iota + 1 // held by Session until Expires
-	Idle                      // in quarantine until Expires, then free for anybody; its owner gets it back any time before that
-	Reserved                  // kept for Owner for ever, no session holds it now
+	Active    State = iota + 1 // held by Session until Expires
+	Idle                       // in quarantine until Expires, then free for anybody; its owner gets it back any time before that
+	Reserved                   // kept for Owner for ever, no session holds it now
+	Displaced                  // no lease: what Session has left that lost it to one of another node, at Expires
 )
 
 // Store keeps the leases of a set of pools. All calls are atomic and durable: when one returns without error, its
@@ -55,13 +57,19 @@ type Store interface {
 	// An index wanted by number is refused (ErrTaken) while another owner holds it, has it reserved or has it in
 	// quarantine; the owner leaves the one he had. A foreign prefix is refused while a lease of another owner, or of another
 	// pool, holds a part of it; one whose end has passed gives it up, and ends.
+	//
+	// A session of another node that loses its lease this way is kept as Displaced until it is released: its node may be
+	// down just now, and owes its end to somebody. (A store of one server keeps nothing of the kind.)
+	//
+	// With ErrHeld the Lease is the one that is held, perhaps of another pool.
 	Acquire(ctx context.Context, req Request) (Lease, error)
 	// Extend moves the end of leases still held by the given sessions to ttl from now, and puts Holder.Data in place of the
 	// kept data where it is not nil. lost are those that are not held any more. A lease whose end has passed is still held
-	// as long as nobody else got its index: a broker that was away finds its sessions again. With an error, lost are those
-	// known to be lost all the same.
+	// as long as nobody else got its index: a broker that was away finds its sessions again. What is displaced is lost, but
+	// takes Data all the same. With an error, lost are those known to be lost all the same.
 	Extend(ctx context.Context, ttl time.Duration, holders ...Holder) (lost []Holder, err error)
-	// Release ends leases held by the given sessions: they become Idle or Reserved. One that is not held is no error.
+	// Release ends leases held by the given sessions: they become Idle or Reserved. What is displaced goes. One that is
+	// neither is no error.
 	Release(ctx context.Context, holders ...Holder) error
 	// Reserve keeps index for owner for ever (on) or no longer (off). ErrTaken if another owner holds or reserved it, or if
 	// this one has another reservation in the pool. Who rests in it loses it. An owner with a lease elsewhere in the pool
@@ -69,7 +77,7 @@ type Store interface {
 	Reserve(ctx context.Context, pool string, index uint32, owner string, on bool) error
 	// All yields every lease there is, in any order. An error ends it. Leases that change meanwhile may be seen either way.
 	// An Active lease past its end is yielded as such, with its Data (its broker still owes the Stop record), until somebody
-	// else gets the index or it is released.
+	// else gets the index or it is released. What is displaced stands beside the leases.
 	All(ctx context.Context) iter.Seq2[Lease, error]
 }
 
@@ -83,6 +91,11 @@ type Request struct {
 	Index   uint32       // wanted index, 0: any. Index 0 of a pool is never leased (it may be a subnet-router anycast address).
 	Foreign netip.Prefix // a static prefix from outside every pool, to be held together with the index
 	Forget  bool         // the owner will not come back (anonymous): no stickiness, quarantine all the same
+	// Yield leaves the lease to another session: while one holds a lease of the owner, in any pool, whose end has not passed,
+	// the answer is ErrHeld. Only Over, if there is one, has to give way. Of the pool asked for this holds whatever else is
+	// asked at the same time; the others have been looked at just before.
+	Yield bool
+	Over  string // a session
 	// Tentative spares waiting for the disk: the lease is the session's, but may be gone if the process dies, or the disk
 	// fails, before the session asks again without it.
 	Tentative bool
@@ -106,10 +119,10 @@ type Lease struct {
 	Prefix   netip.Prefix // delegated prefix: the foreign one if there is one, else by arithmetic
 	Foreign  bool         // Prefix is from outside the pools
 	Owner    string
-	Session  string // "" unless Active
+	Session  string // "" unless Active or Displaced
 	Node     string
 	State    State
 	Since    time.Time // when Session got it
-	Expires  time.Time // end of the lease (Active) or of the quarantine (Idle)
-	Data     []byte    // of the last Acquire or Extend; nil unless Active. Not to be changed by the reader.
+	Expires  time.Time // end of the lease (Active), of the quarantine (Idle), or when it was lost (Displaced)
+	Data     []byte    // of the last Acquire or Extend; nil unless Active or Displaced. Not to be changed by the reader.
 }

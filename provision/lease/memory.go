@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Memory is a Store that lives and dies with the process: the twin of Embedded for tests. It holds to the whole
+// Memory is a Store that lives and dies with the process: the twin of Embedded and of Redis for tests. It holds to the whole
 // contract of Store except that nothing is durable.
 type Memory struct {
 	operations
@@ -20,7 +20,9 @@ func NewMemory(pools []Pool, opts Options) (*Memory, error) {
 		return nil, err
 	}
 	opts = opts.withDefaults()
-	m := &Memory{operations{clock: opts.Clock, table: newTable(pools, opts)}}
+	t := newTable(pools, opts)
+	t.shared = true
+	m := &Memory{operations{clock: opts.Clock, table: t}}
 	m.do = func(ctx context.Context, _ bool, op func(*table, time.Time) error) error {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)

@@ -5,8 +5,11 @@ package lease
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -36,10 +39,10 @@ func (o *operations) Acquire(ctx context.Context, req Request) (Lease, error) {
 		lease, err = t.acquire(now, req)
 		return err
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrHeld) {
 		return Lease{}, err
 	}
-	return lease, nil
+	return lease, err
 }
 
 // Extend implements Store.
@@ -135,16 +138,26 @@ func (o *operations) All(ctx context.Context) iter.Seq2[Lease, error] {
 				leases = o.table.leases(p, page, o.clock(), leases[:0])
 				o.mu.Unlock()
 				if end {
-					break
+					leases = o.displaced(p)
 				}
 				for _, l := range leases {
 					if !yield(l, nil) {
 						return
 					}
 				}
+				if end {
+					break
+				}
 			}
 		}
 	}
+}
+
+// displaced is what sessions of a pool have left that lost their leases.
+func (o *operations) displaced(p *poolTable) []Lease {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Collect(maps.Values(p.owed))
 }
 
 // Usage implements UsageReporter.

@@ -187,6 +187,8 @@ func refusal(status string) error {
 		return ErrFull
 	case "TAKEN":
 		return ErrTaken
+	case "HELD":
+		return ErrHeld
 	case "GRACE":
 		return ErrGrace
 	}

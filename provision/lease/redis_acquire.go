@@ -28,8 +28,11 @@ func (r *Redis) Acquire(ctx context.Context, req Request) (Lease, error) {
 			return l, nil
 		}
 	}
+	if err != nil && !errors.Is(err, ErrHeld) {
+		l = Lease{}
+	}
 	if err != nil {
-		return Lease{}, requestError(req, err)
+		return l, requestError(req, err)
 	}
 	return l, nil
 }
@@ -37,6 +40,9 @@ func (r *Redis) Acquire(ctx context.Context, req Request) (Lease, error) {
 // acquire is Acquire without what is looked at here. The claim to a foreign prefix is made once it is sure that there is an
 // index, since other claims may have to give way to it.
 func (r *Redis) acquire(ctx context.Context, p *sharedPool, req Request) (l Lease, err error) {
+	if l, err := r.elsewhere(ctx, p, req); err != nil {
+		return l, err
+	}
 	if !req.Foreign.IsValid() {
 		return r.take(ctx, p, req)
 	}
@@ -44,7 +50,7 @@ func (r *Redis) acquire(ctx context.Context, p *sharedPool, req Request) (l Leas
 	for range tries {
 		a, err := r.ask(ctx, p, req, true)
 		if err != nil {
-			return Lease{}, err
+			return heldLease(p, a), err
 		}
 		undo, err := r.claim(ctx, p, req, false)
 		if err != nil {
@@ -56,7 +62,7 @@ func (r *Redis) acquire(ctx context.Context, p *sharedPool, req Request) (l Leas
 			return l, err
 		}
 		if err := errors.Join(err, undo(ctx)); wanted != 0 || !errors.Is(err, ErrTaken) {
-			return Lease{}, err
+			return l, err
 		}
 		req.Index = 0 // somebody was faster
 	}
@@ -70,11 +76,41 @@ func (r *Redis) ask(ctx context.Context, p *sharedPool, req Request, try bool) (
 		s = scriptTentative
 	}
 	a, err := r.run(ctx, s, p, req.Owner, req.Session, req.Node, req.TTL.Milliseconds(), req.Index, textOf(req.Foreign),
-		flag(req.Forget), req.Data, flag(try))
+		flag(req.Forget), req.Data, flag(try), flag(req.Yield), req.Over)
 	if err == nil {
 		err = refusal(a.status)
 	}
 	return a, err
+}
+
+// elsewhere looks in the other pools for a session that a request has to yield to.
+func (r *Redis) elsewhere(ctx context.Context, p *sharedPool, req Request) (Lease, error) {
+	if !req.Yield {
+		return Lease{}, nil
+	}
+	for _, other := range r.pools {
+		if other == p {
+			continue
+		}
+		a, err := r.run(ctx, scriptHolder, other, req.Owner, req.Session, req.Over)
+		if err == nil {
+			err = refusal(a.status)
+		}
+		if err != nil {
+			return heldLease(other, a), err
+		}
+	}
+	return Lease{}, nil
+}
+
+// heldLease is the lease that an answer names as held, if it does.
+func heldLease(p *sharedPool, a answer) Lease {
+	if a.status != "HELD" || len(a.rest) == 0 {
+		return Lease{}
+	}
+	values, _ := a.rest[0].([]any)
+	l, _ := readListed(p.Pool, answer{rest: values})
+	return l
 }
 
 // textOf is a prefix for a script, "" for none.
@@ -90,7 +126,7 @@ func (r *Redis) take(ctx context.Context, p *sharedPool, req Request) (Lease, er
 	began := r.clock()
 	a, err := r.ask(ctx, p, req, false)
 	if err != nil {
-		return Lease{}, err
+		return heldLease(p, a), err
 	}
 	index := uint32(a.number(0))
 	t := tenure{
@@ -194,7 +230,7 @@ func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, his bool)
 			continue
 		}
 		if other := r.byName[o.text(0)]; other != nil {
-			if _, err := r.run(ctx, scriptYield, other, o.text(1), o.text(2)); err != nil {
+			if _, err := r.run(ctx, scriptYield, other, o.text(1), o.text(2), req.Node); err != nil {
 				return nil, err
 			}
 		}

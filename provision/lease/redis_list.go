@@ -31,6 +31,19 @@ const (
 	listed // how many
 )
 
+// The fields of a session in owed.lua's answer: common.lua's OWED behind its id.
+const (
+	owedSession = iota
+	owedIndex
+	owedUser
+	owedNode
+	owedSince
+	owedEnded
+	owedForeign
+	owedData
+	owed // how many
+)
+
 // All implements Store. It reads page by page. Leases of this node that it meets are served here from then on.
 func (r *Redis) All(ctx context.Context) iter.Seq2[Lease, error] {
 	return func(yield func(Lease, error) bool) {
@@ -52,9 +65,51 @@ func (r *Redis) All(ctx context.Context) iter.Seq2[Lease, error] {
 					}
 				}
 			}
+			if !r.displaced(ctx, p, yield) {
+				return
+			}
 		}
 		r.loaded.Store(true)
 	}
+}
+
+// displaced yields what sessions of a pool have left that lost their leases, and tells whether to go on.
+func (r *Redis) displaced(ctx context.Context, p *sharedPool, yield func(Lease, error) bool) bool {
+	for cursor := "0"; ; {
+		a, err := r.run(ctx, scriptOwed, p, cursor)
+		if err == nil {
+			err = refusal(a.status)
+		}
+		if err != nil {
+			yield(Lease{}, fmt.Errorf("list what is displaced in pool %q: %w", p.Name, err))
+			return false
+		}
+		var values []any
+		if len(a.rest) > 1 {
+			values, _ = a.rest[1].([]any)
+		}
+		for ; len(values) >= owed; values = values[owed:] {
+			if !yield(readOwed(p.Pool, answer{rest: values}), nil) {
+				return false
+			}
+		}
+		if cursor = a.text(0); cursor == "0" || cursor == "" {
+			return true
+		}
+	}
+}
+
+// readOwed reads what one session has left.
+func readOwed(p Pool, v answer) Lease {
+	index, _ := strconv.ParseUint(v.text(owedIndex), 10, 32)
+	t := tenure{
+		owner: v.text(owedUser), session: v.text(owedSession), node: v.text(owedNode), data: []byte(v.text(owedData)),
+		since: v.time(owedSince), end: v.time(owedEnded),
+	}
+	t.foreign, _ = netip.ParsePrefix(v.text(owedForeign))
+	l := t.lease(p, uint32(index))
+	l.State = Displaced
+	return l
 }
 
 // page reads an answer of list.lua, asked for at a time of this node's clock.

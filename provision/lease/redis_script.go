@@ -34,6 +34,8 @@ var (
 	scriptReserve   = script{name: "reserve", safe: true}
 	scriptAssert    = script{name: "assert"}
 	scriptList      = script{name: "list"}
+	scriptHolder    = script{name: "holder"}
+	scriptOwed      = script{name: "owed"}
 	scriptCheck     = script{name: "check"}
 	scriptClaim     = script{name: "claim"}
 	scriptReclaim   = script{name: "reclaim"}

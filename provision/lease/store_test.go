@@ -38,7 +38,7 @@ func TestEmbedded(t *testing.T) {
 			}
 			return e
 		}
-		s := leasetest.Subject{Store: reopen(t), Advance: clock.Advance, Reopen: reopen}
+		s := leasetest.Subject{Alone: true, Store: reopen(t), Advance: clock.Advance, Reopen: reopen}
 		t.Cleanup(func() {
 			if err := e.Close(); err != nil {
 				t.Error(err)

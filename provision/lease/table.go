@@ -5,6 +5,7 @@ package lease
 import (
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 )
 
@@ -20,6 +21,7 @@ type table struct {
 	prefixes   prefixSet // foreign prefixes of held entries
 	quarantine time.Duration
 	record     func(change)
+	shared     bool // by several nodes: what is displaced is kept
 }
 
 // change is one entry replaced.
@@ -35,12 +37,13 @@ type poolTable struct {
 	number int     // place in table.pools
 	pages  []*page // entries in runs, made when an index of theirs is first used
 	owners owners
-	idle   queue  // neither held nor reserved
-	lent   queue  // held and not reserved, also past the end
-	used   uint32 // entries in use
-	held   uint32 // of these, held by a session
-	kept   uint32 // of these, reserved and not held
-	next   uint32 // no index below was never used, except 0
+	idle   queue            // neither held nor reserved
+	lent   queue            // held and not reserved, also past the end
+	owed   map[string]Lease // displaced, by session
+	used   uint32           // entries in use
+	held   uint32           // of these, held by a session
+	kept   uint32           // of these, reserved and not held
+	next   uint32           // no index below was never used, except 0
 }
 
 const pageBits = 10
@@ -51,7 +54,7 @@ type page [1 << pageBits]entry
 func newTable(pools []Pool, opts Options) *table {
 	t := &table{plain: pools, byName: make(map[string]*poolTable), quarantine: opts.Quarantine, record: func(change) {}}
 	for i, pool := range pools {
-		p := &poolTable{Pool: pool, number: i, owners: newOwners(), next: 1}
+		p := &poolTable{Pool: pool, number: i, owners: newOwners(), owed: make(map[string]Lease), next: 1}
 		p.idle.pool, p.lent.pool = p, p
 		t.pools = append(t.pools, p)
 		t.byName[pool.Name] = p
@@ -253,6 +256,36 @@ func (t *table) lease(p *poolTable, index uint32, e entry) Lease {
 		l.State, l.Expires = Reserved, time.Time{}
 	}
 	return l
+}
+
+// displace keeps what a session leaves behind whose entry goes to one of another node.
+func (t *table) displace(p *poolTable, index uint32, now time.Time, node string) {
+	e := p.get(index)
+	if !t.shared || !e.is(held) || e.fields().node == node {
+		return
+	}
+	l := t.lease(p, index, e)
+	l.State = Displaced
+	if l.Expires.After(now) {
+		l.Expires = now
+	}
+	p.owed[l.Session] = l
+}
+
+// holder finds the lease that a session other than these holds of an owner, in any pool, before its end.
+func (t *table) holder(now time.Time, owner string, sessions ...string) (Lease, bool) {
+	for _, p := range t.pools {
+		current, reserved := p.find(owner)
+		for _, index := range []uint32{current, reserved} {
+			if index == 0 {
+				continue
+			}
+			if e := p.get(index); e.active(now) && !slices.Contains(sessions, e.fields().session) {
+				return t.lease(p, index, e), true
+			}
+		}
+	}
+	return Lease{}, false
 }
 
 // rested tells whether the quarantine of an entry is over: somebody else may get the index, also from a session that has

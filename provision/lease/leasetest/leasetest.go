@@ -26,6 +26,7 @@ const TTL = 10 * time.Minute
 type Subject struct {
 	Store   lease.Store
 	Advance func(time.Duration) // moves the store's time forward
+	Alone   bool                // the store of one server: no session can be displaced
 	// Reopen ends the store and opens it again on what it kept; nil if it keeps nothing.
 	Reopen func(t *testing.T) lease.Store
 }
@@ -71,6 +72,8 @@ func Pools(size uint32) []lease.Pool {
 func Run(t *testing.T, open Open) {
 	t.Run("Arithmetic", func(t *testing.T) { testArithmetic(t, open) })
 	t.Run("Sticky", func(t *testing.T) { testSticky(t, open) })
+	t.Run("Yield", func(t *testing.T) { testYield(t, open) })
+	t.Run("Displaced", func(t *testing.T) { testDisplaced(t, open) })
 	t.Run("Takeover", func(t *testing.T) { testTakeover(t, open) })
 	t.Run("Repeat", func(t *testing.T) { testRepeat(t, open) })
 	t.Run("Expiry", func(t *testing.T) { testExpiry(t, open) })
@@ -114,6 +117,7 @@ func ask(owner string, change ...func(*lease.Request)) lease.Request {
 
 func session(s string) func(*lease.Request)    { return func(r *lease.Request) { r.Session = s } }
 func index(i uint32) func(*lease.Request)      { return func(r *lease.Request) { r.Index = i } }
+func node(n string) func(*lease.Request)       { return func(r *lease.Request) { r.Node = n } }
 func ttl(d time.Duration) func(*lease.Request) { return func(r *lease.Request) { r.TTL = d } }
 func forgotten(r *lease.Request)               { r.Forget = true }
 func foreign(p string) func(*lease.Request) {
@@ -182,8 +186,19 @@ func (t tester) reserve(index uint32, owner string, on bool) {
 	}
 }
 
-// all returns every lease, sorted.
+// all returns every lease, sorted, without what is displaced.
 func (t tester) all() []lease.Lease {
+	t.Helper()
+	return slices.DeleteFunc(t.list(), func(l lease.Lease) bool { return l.State == lease.Displaced })
+}
+
+// displaced returns what is, sorted.
+func (t tester) displaced() []lease.Lease {
+	t.Helper()
+	return slices.DeleteFunc(t.list(), func(l lease.Lease) bool { return l.State != lease.Displaced })
+}
+
+func (t tester) list() []lease.Lease {
 	t.Helper()
 	var out []lease.Lease
 	for l, err := range t.Store.All(t.Context()) {

@@ -1,13 +1,17 @@
 -- SPDX-License-Identifier: GPL-2.0-or-later
 --
 -- acquire: gives a user his index and makes a session its holder.
--- ARGV: user, session, node, ttl, index or 0, foreign prefix, forget ("1"), data, "1" to see only whether it would be given
--- OK index since expires dropped... | FULL | TAKEN | GRACE | NOPOOL
+-- ARGV: user, session, node, ttl, index or 0, foreign prefix, forget ("1"), data, "1" to see only whether it would be given,
+-- "1" to yield to other sessions of the user, but for the one that follows
+-- OK index since expires dropped... | HELD lease now | FULL | TAKEN | GRACE | NOPOOL
 if pool.size == 0 then return reply('NOPOOL') end
 local user, session, ttl, wanted = ARGV[5], ARGV[6], tonumber(ARGV[8]), tonumber(ARGV[9])
 local want = {user = user, session = session, node = ARGV[7], since = int(now), expires = now + ttl, data = ARGV[12]}
 if ARGV[10] ~= '' then want.foreign = ARGV[10] end
 if ARGV[11] == '1' then want.forget = '1' end
+
+local other = ARGV[14] == '1' and holder(user, session, ARGV[15])
+if other then return reply('HELD', listed(other), now) end
 
 local current, reserved = owned(user)
 local cur, res = current and entry(current), reserved and entry(reserved)
@@ -49,8 +53,8 @@ if not index then return reply(refused) end
 if ARGV[13] == '1' then return reply('OK', index) end
 kept = want
 -- He has one index of the pool at a time; only a reservation stays his besides.
-if cur and current ~= index then disown(cur) end
-if res and reserved ~= index and held(res) then finish(res, now) end
+if cur and current ~= index then owe(cur, want.node); disown(cur) end
+if res and reserved ~= index and held(res) then owe(res, want.node); finish(res, now) end
 local e = entry(index)
 if held(e) and e.user == user and e.session == session then want.since = e.since end
 hold(e, want)

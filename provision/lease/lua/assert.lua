@@ -36,8 +36,8 @@ for i = 5, #ARGV, 9 do
     out[#out + 1] = ''
   else
     local current, reserved = owned(user)
-    if current and current ~= index then disown(entry(current)) end
-    if reserved and reserved ~= index and held(entry(reserved)) then finish(entry(reserved), now) end
+    if current and current ~= index then owe(entry(current), ARGV[i + 2]); disown(entry(current)) end
+    if reserved and reserved ~= index and held(entry(reserved)) then owe(entry(reserved), ARGV[i + 2]); finish(entry(reserved), now) end
     local want = {user = user, session = session, node = ARGV[i + 2], since = ARGV[i + 4], expires = now + tonumber(ARGV[i + 5]), data = ARGV[i + 8]}
     if ARGV[i + 6] ~= '' then want.foreign = ARGV[i + 6] end
     if ARGV[i + 7] == '1' then want.forget = '1' end

@@ -201,6 +201,22 @@ local function drop(e)
   end
 end
 
+-- owe keeps what a session has left whose lease goes to one of another node: its own may be down just now, and owes its
+-- end. forgive ends that.
+local OWED = {'index', 'user', 'node', 'since', 'ended', 'foreign', 'data'}
+local function owe(e, node)
+  if not held(e) or e.node == node then return end
+  local key = K .. 'owed:' .. e.session
+  redis.call('ZADD', K .. 'owed', now, e.session)
+  redis.call('HSET', key, 'index', e.index, 'user', e.user, 'node', e.node, 'since', e.since, 'ended', int(math.min(now, e.expires)),
+    'data', e.data or '')
+  if e.foreign then redis.call('HSET', key, 'foreign', e.foreign) end
+end
+
+local function forgive(session)
+  if redis.call('ZREM', K .. 'owed', session) == 1 then redis.call('DEL', K .. 'owed:' .. session) end
+end
+
 -- finish is an entry after its session is gone at a time.
 local function finish(e, at)
   drop(e)
@@ -231,6 +247,27 @@ local function hold(e, want)
     expires = want.expires, reserved = e.reserved, forget = want.forget, foreign = want.foreign, data = want.data, epoch = pool.epoch,
   }
   if e.user ~= want.user then after.reserved = nil end
+  if e.session ~= want.session then owe(e, want.node) end
+  forgive(want.session)
   drop(e)
   save(e, after)
+end
+
+-- holder is the lease that a session other than those two holds of a user, before its end; nil if there is none.
+local function holder(user, one, other)
+  local current, reserved = owned(user)
+  for _, i in ipairs({current or 0, reserved or 0}) do
+    local e = entry(i)
+    if held(e) and e.expires > now and e.session ~= one and e.session ~= other then return e end
+  end
+end
+
+-- listed is an entry as list.lua tells of it.
+local function listed(e)
+  local out = {e.index}
+  for i, name in ipairs(FIELDS) do
+    local v = e[name] or ''
+    out[i + 1] = type(v) == 'number' and int(v) or v
+  end
+  return out
 end

@@ -12,6 +12,9 @@ for i = 6, #ARGV, 4 do
   local v = redis.call('HMGET', key, 'state', 'session', 'reserved', 'user', 'foreign', 'epoch', 'expires')
   local e = {state = v[1], reserved = v[3] or nil, epoch = tonumber(v[6] or '0'), expires = tonumber(v[7] or '0')}
   if not held(e) or v[2] ~= session or doubtful(e) then
+    if ARGV[i + 2] == '1' and redis.call('EXISTS', K .. 'owed:' .. session) == 1 then
+      redis.call('HSET', K .. 'owed:' .. session, 'data', ARGV[i + 3])
+    end
     out[#out + 1] = ''
   else
     redis.call('HSET', key, 'expires', expires, 'epoch', pool.epoch)

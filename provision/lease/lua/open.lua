@@ -10,7 +10,8 @@ if pool.size > 0 and not same and ARGV[11] ~= '1' then
 end
 if pool.size > 0 and not same then
   for i = 1, pool.top do redis.call('UNLINK', K .. 'lease:' .. i) end
-  for _, name in ipairs({'pool', 'exp', 'static', 'idle', 'users', 'reserved', 'asserted'}) do redis.call('UNLINK', K .. name) end
+  for _, session in ipairs(redis.call('ZRANGE', K .. 'owed', 0, -1)) do redis.call('UNLINK', K .. 'owed:' .. session) end
+  for _, name in ipairs({'owed', 'pool', 'exp', 'static', 'idle', 'users', 'reserved', 'asserted'}) do redis.call('UNLINK', K .. name) end
   pool.size = 0
 end
 if pool.size == 0 then
