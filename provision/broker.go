@@ -36,7 +36,7 @@ type Deps struct {
 // Broker gives subscribers their tunnels. All methods may be called by many goroutines at once.
 type Broker struct {
 	settings atomic.Pointer[settings]
-	store    lease.Store
+	store    *acquitting
 	datapath datapath.Datapath
 	account  aaa.Accountant
 	backends aaa.Reauthorizer
@@ -95,7 +95,7 @@ func New(config Config, deps Deps) (*Broker, error) {
 		return nil, errors.New("a lease store and a datapath are needed")
 	}
 	b := &Broker{
-		store:    deps.Store,
+		store:    &acquitting{Store: deps.Store},
 		datapath: deps.Datapath,
 		account:  deps.Accountant,
 		backends: deps.Backends,

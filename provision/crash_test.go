@@ -134,6 +134,8 @@ func (l *ledger) Account(_ context.Context, r aaa.Record) error {
 	switch {
 	case again && r.Status != aaa.StatusInterim && !reflect.DeepEqual(known, r):
 		l.wrong = append(l.wrong, fmt.Sprintf("first %+v, then %+v", known, r))
+	case r.Status == aaa.StatusStop && r.Packets.Input < s[aaa.StatusInterim].Packets.Input:
+		l.wrong = append(l.wrong, fmt.Sprintf("less than was told before: %+v, then %+v", s[aaa.StatusInterim], r))
 	case r.Status != aaa.StatusStart && !started:
 		l.wrong = append(l.wrong, fmt.Sprintf("never started: %+v", r))
 	case r.Status != aaa.StatusStop && stopped && !again:
@@ -160,6 +162,8 @@ type life struct {
 	offers  []Session
 	sent    map[string]uint64 // packets, by session
 	changed map[string][]byte // to what, by session
+	shared  bool              // there is another server, whose logins take leases away
+	poached map[string]bool   // sessions that lost theirs, and may not know
 	exact   bool              // no process has been killed yet: every packet must be billed
 }
 
@@ -170,9 +174,12 @@ func newLife(t *testing.T, seed uint64) *life {
 	l := &life{
 		world: newWorld(t, config), ledger: &ledger{sessions: make(map[string]map[aaa.Status]aaa.Record)},
 		random: rand.New(rand.NewPCG(seed, 1)), acked: make(map[string]Session), sent: make(map[string]uint64), exact: true,
-		changed: make(map[string][]byte),
+		changed: make(map[string][]byte), poached: make(map[string]bool),
 	}
 	l.fuse = &fuse{left: -1}
+	if l.shared = seed%3 == 0; l.shared {
+		l.peers = neighbours{}
+	}
 	l.plug()
 	l.restart()
 	return l
@@ -204,6 +211,8 @@ func (l *life) step() {
 		l.trafficStep()
 	case n < 18:
 		l.changeStep(ctx)
+	case n < 19 && l.shared:
+		l.poachStep(ctx)
 	default:
 		l.clock.advance(time.Duration(l.random.IntN(60)) * time.Second)
 		l.sweep(ctx)
@@ -318,7 +327,7 @@ func (l *life) agree() {
 		if class, ok := l.changed[s.ID]; ok && (string(s.Subscriber.Class[0]) != string(class) || s.Subscriber.Rate.Up != uint64(class[0])) {
 			l.Errorf("session %s is %+v, it was changed to %v", s.ID, s.Subscriber, class)
 		}
-		if lease := l.lease(s); lease.Session != s.ID || lease.Endpoint != s.Endpoint {
+		if lease := l.lease(s); !l.poached[s.ID] && lease.Session != s.ID || lease.Endpoint != s.Endpoint {
 			l.Errorf("session %+v has lease %+v", s, lease)
 		}
 	}
@@ -336,7 +345,7 @@ func (l *life) agree() {
 		if err != nil {
 			l.Fatal(err)
 		}
-		if _, ok := sessions[held.Session]; held.State == lease.Active && !ok {
+		if _, ok := sessions[held.Session]; held.State == lease.Active && held.Node == l.config.Node && !ok {
 			if _, offered := l.Session(held.Session); !offered {
 				l.Errorf("lease %+v is of no session", held)
 			}
@@ -360,6 +369,9 @@ func (l *life) settle() {
 		l.Errorf("%d sessions do not end: %v", n, l.Status().SweepErr)
 	}
 	l.agree()
+	if left := l.displaced(); len(left) != 0 {
+		l.Errorf("displaced are %+v", left)
+	}
 	for _, wrong := range l.wrong {
 		l.Error(wrong)
 	}

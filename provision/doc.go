@@ -31,6 +31,16 @@
 // the same id and follow each other at once. If something fails then, the old tunnel is set again and counts on from
 // there. See change for the order, endLocked for that of an end.
 //
+// # Several servers
+//
+// Servers that share a lease store count a subscriber's sessions together (Peers). A slot has one lease, so its lease tells
+// at which server its session is, and the store is the judge: where more than one session is allowed, or a login beyond the
+// limit is refused, a slot that is free here is asked for in such a way that nothing is taken from anybody (lease.Request,
+// Yield), and two servers that ask at once do not both get it. Only if no slot is free anywhere, somebody has to go or
+// the login is refused. Who is refused for a session of a server that has died would have to wait for the end of its lease, so
+// such sessions do not count. Pools are looked at one after the other: a subscriber who logs in at the same moment at
+// servers that serve him from different pools may have one session too many, until the older is ended (Contest).
+//
 // # What a crash leaves
 //
 // A lease carries a memo of its session. It tells how far the session has come (phase), and it is written before what it
@@ -39,7 +49,14 @@
 // gives the record again, the same in every field. That the record of a start was taken is noted a moment later, for
 // many sessions together, so that a login waits for the store only twice. What a crash can lose is the count of the
 // packets of one session, if it comes between the deletion of its tunnel and the memo of that; the session itself goes on
-// then.
+// then. If the host goes down, it is what each session has counted since its lease last told, which it does with every
+// Interim record, else twice in its time.
+//
+// A subscriber of a server that died is served at another one at once, and his lease is that one's then. What the old
+// session left (the memo) must outlast that: it stays in a shared store as Displaced, put there by the same step that takes the
+// lease away, until the server that owes the Stop record has given it. A server that notices by itself gives it and takes the
+// rest out of the store; one that starts again finds it there (displaced). The new server does not do it for
+// the old one: that may be alive, cut off from the store for a while, and knows the counters.
 //
 // # While the store is away
 //

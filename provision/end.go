@@ -115,10 +115,13 @@ func (b *Broker) finish(ctx context.Context, e *entry) error {
 		}
 		end.step = endAccounted
 	}
-	if !end.lost {
+	switch {
+	case !end.lost:
 		if err := b.store.Release(ctx, e.holder()); err != nil {
 			return storeError(err)
 		}
+	case b.others() != nil: // it may have left something
+		b.store.acquit(e.holder())
 	}
 	b.mu.Lock()
 	b.remove(e)

@@ -27,17 +27,25 @@ func (b *Broker) extendLeases(ctx context.Context, s *settings, entries []*entry
 	return nil
 }
 
-// markStarted lets the leases of sessions that started lately tell so. Their subscribers are locked meanwhile, so that no
-// later mark is written over.
+// mark lets leases tell what their sessions have counted, and extends them. What is told in an Interim record has been told
+// here before: should the host die, the Stop record says no less.
+func (b *Broker) mark(ctx context.Context, entries []*entry) error {
+	b.mu.Lock()
+	b.fresh = append(b.fresh, entries...)
+	b.mu.Unlock()
+	return b.markStarted(ctx)
+}
+
+// markStarted lets the leases of sessions that started lately, or have counted, tell so. Their subscribers are locked
+// meanwhile, so that no later mark is written over. After an error the rest waits for the next time.
 func (b *Broker) markStarted(ctx context.Context) error {
 	s := b.settings.Load()
-	b.mu.Lock()
-	fresh := b.fresh
-	b.fresh = nil
-	b.mu.Unlock()
+	fresh := b.takeFresh()
 	var left []*entry
 	var errs []error
-	for batch := range slices.Chunk(fresh, extendBatch) {
+	for len(fresh) > 0 && errors.Join(errs...) == nil {
+		batch := fresh[:min(extendBatch, len(fresh))]
+		fresh = fresh[len(batch):]
 		locked, busy := b.lockAll(batch)
 		left = append(left, busy...)
 		entries, holders := b.startedHolders(locked)
@@ -46,14 +54,28 @@ func (b *Broker) markStarted(ctx context.Context) error {
 			b.locks.unlock(e.lockKey())
 		}
 		if err != nil {
-			left, errs = append(left, locked...), append(errs, err)
+			left = append(left, locked...)
 		}
-		errs = append(errs, b.endLost(ctx, lost))
+		errs = append(errs, err, b.endLost(ctx, lost))
 	}
 	b.mu.Lock()
-	b.fresh = append(b.fresh, left...)
+	b.fresh = append(append(b.fresh, left...), fresh...)
 	b.mu.Unlock()
 	return errors.Join(errs...)
+}
+
+// takeFresh takes the sessions to be marked out of the table, each once.
+func (b *Broker) takeFresh() []*entry {
+	b.mu.Lock()
+	fresh := b.fresh
+	b.fresh = nil
+	b.mu.Unlock()
+	seen := make(map[*entry]bool, len(fresh))
+	return slices.DeleteFunc(fresh, func(e *entry) bool {
+		again := seen[e]
+		seen[e] = true
+		return again
+	})
 }
 
 // lockAll locks the subscribers of entries that nobody works on just now.

@@ -48,7 +48,8 @@ const (
 )
 
 const (
-	memoVersion = 2
+	memoVersion = 3
+	memoBefore  = 2         // without what the tunnel had counted; read, not written
 	usualMemo   = 128       // octets, more than most need
 	maxSmall    = 1<<24 - 1 // the largest small number
 )
@@ -92,11 +93,12 @@ func appendEntry(b []byte, e *entry) []byte {
 	b = binary.BigEndian.AppendUint16(b, e.port)
 	b = append(b, local[:]...)
 	b = binary.BigEndian.AppendUint16(b, t.local.Port())
-	base := x.base
+	base, raw := x.base, e.raw
 	if x.end != nil {
-		base = e.total()
+		base, raw = e.total(), datapath.Counters{}
 	}
 	b = appendCounters(b, base)
+	b = appendCounters(b, raw)
 	b = binary.AppendUvarint(b, uint64(len(x.class)))
 	for _, c := range x.class {
 		b = appendText(b, string(c))
@@ -163,8 +165,8 @@ func millis(d time.Duration) uint64 { return uint64(d / time.Millisecond) }
 // are the lease's to tell.
 func readMemo(b []byte) (memo, error) {
 	r := &reader{b: b}
-	if v := r.byte(); v != memoVersion {
-		return memo{}, fmt.Errorf("%w: version %d, expected %d", errMemo, v, memoVersion)
+	if r.version = r.byte(); r.version != memoVersion && r.version != memoBefore {
+		return memo{}, fmt.Errorf("%w: version %d, expected %d", errMemo, r.version, memoVersion)
 	}
 	m := memo{phase: phase(r.byte())}
 	switch m.phase {
@@ -188,8 +190,9 @@ func readMemo(b []byte) (memo, error) {
 
 // reader takes a memo apart. Once something is missing it fails, and gives zeros.
 type reader struct {
-	b      []byte
-	failed bool
+	b       []byte
+	version byte
+	failed  bool
 }
 
 func (r *reader) take(n int) []byte {
@@ -271,7 +274,11 @@ func (r *reader) entry() *entry {
 	e.client, e.port = r.addrPort()
 	local, port := r.addrPort()
 	t.local = netip.AddrPortFrom(netip.AddrFrom4(local), port)
-	if x := r.extra(flags&8 != 0, flags&16 != 0); x.base != (datapath.Counters{}) || x.class != nil || x.cui != nil || x.renewal != nil {
+	base := r.counters()
+	if r.version > memoBefore {
+		e.raw = r.counters()
+	}
+	if x := r.extra(base, flags&8 != 0, flags&16 != 0); x.base != (datapath.Counters{}) || x.class != nil || x.cui != nil || x.renewal != nil {
 		e.extra = &x
 	}
 	if flags > 31 || t.encap != datapath.V6UDPV4 && t.encap != datapath.V6V4 {
@@ -281,9 +288,9 @@ func (r *reader) entry() *entry {
 	return e
 }
 
-// extra reads what few sessions have; of the last two it is told whether they are there.
-func (r *reader) extra(cui, again bool) (x extra) {
-	x.base = r.counters()
+// extra reads what few sessions have, behind base; of the last two it is told whether they are there.
+func (r *reader) extra(base datapath.Counters, cui, again bool) (x extra) {
+	x.base = base
 	for n := r.number(); n > 0 && !r.failed; n-- {
 		x.class = append(x.class, []byte(r.text()))
 	}

@@ -27,6 +27,7 @@ func fullEntry() *entry {
 			sessionTimeout: time.Hour, idleTimeout: time.Minute, interim: 5 * time.Minute, rate: aaa.Rate{Up: 2e6, Down: 10e9}, filter: "10M/2M",
 			lifetime: 24 * time.Hour, idle: time.Minute, records: 7 * time.Minute,
 		}),
+		raw: datapath.Counters{RxPackets: 5, RxBytes: 6, TxPackets: 7, TxBytes: 1 << 50},
 		extra: &extra{
 			class: [][]byte{[]byte("one"), {0, 255}}, cui: []byte("cui"), renewal: &renewal{state: []byte("st"), at: 1772370000123},
 			base: datapath.Counters{RxPackets: 1, RxBytes: 1 << 40, TxPackets: 3, TxBytes: 4},
@@ -36,9 +37,10 @@ func fullEntry() *entry {
 
 func memos() map[string]memo {
 	ended := fullEntry()
+	ended.raw = datapath.Counters{} // in base by then
 	ended.extra.end = &ending{cause: aaa.CauseLostCarrier, at: 1772366500999}
 	gone := fullEntry()
-	gone.id, gone.tunnelID = sid{1, 2, 3}, 4711
+	gone.id, gone.tunnelID, gone.raw = sid{1, 2, 3}, 4711, datapath.Counters{}
 	gone.extra.end = &ending{cause: aaa.CausePortPreempted, at: 1772366501000}
 	guest := fullEntry()
 	guest.name, guest.extra = "", nil
@@ -122,4 +124,20 @@ func FuzzMemo(f *testing.F) {
 			t.Errorf("%+v read again as %+v, %v", m, again, err)
 		}
 	})
+}
+
+// Sessions that began before the version after theirs was installed go on.
+func TestMemoOfVersionBefore(t *testing.T) {
+	e := fullEntry()
+	e.raw = datapath.Counters{}
+	b := memo{phase: phaseActive, entry: e}.encode()
+	b[0] = memoBefore
+	zeros := strings.Index(string(b), "\x00\x00\x00\x00\x02\x03one") // the counters, before two classes
+	if zeros < 0 {
+		t.Fatal("the counters are not where they were")
+	}
+	got, err := readMemo(append(b[:zeros:zeros], b[zeros+4:]...))
+	if err != nil || !reflect.DeepEqual(got.entry, e) {
+		t.Errorf("read %+v, %v; wrote %+v", got.entry, err, e)
+	}
 }

@@ -136,7 +136,7 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		counter(octetsDesc, m.octets[i].Load(), direction)
 		counter(packetsDesc, m.packets[i].Load(), direction)
 	}
-	if store, ok := b.store.(lease.UsageReporter); ok {
+	if store, ok := b.store.Store.(lease.UsageReporter); ok {
 		for _, u := range store.Usage() {
 			gauge(leasesDesc, int(u.Active), u.Pool, "active")
 			gauge(leasesDesc, int(u.Idle), u.Pool, "idle")

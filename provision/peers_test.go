@@ -27,10 +27,10 @@ func beside(w *world, node string, peers Peers) *world {
 	config := w.config
 	config.Node = node
 	other := newWorld(w.TB, config)
-	other.store, other.clock = w.store, w.clock
+	other.store, other.clock, other.peers = w.store, w.clock, peers
 	other.restart()
+	w.peers = peers
 	w.Join(peers)
-	other.Join(peers)
 	return other
 }
 

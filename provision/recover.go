@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-	"unique"
 
 	"ddtb/aaa"
 	"ddtb/provision/datapath"
@@ -20,7 +19,7 @@ import (
 // end if their lease is over; tunnels without session are deleted; records that may not have been given are given.
 // After an error the tunnels forward as before, and Recover can be tried again.
 func (b *Broker) Recover(ctx context.Context) error {
-	r := &recovery{Broker: b, s: b.settings.Load(), replaced: make(map[sid]bool)}
+	r := &recovery{Broker: b, s: b.settings.Load(), replaced: make(map[sid]bool), displaced: make(map[sid]*displaced)}
 	b.forget()
 	for _, step := range []func(context.Context) error{r.readLeases, r.match, r.pay, r.fill, r.release} {
 		if err := step(ctx); err != nil {
@@ -51,18 +50,20 @@ func (b *Broker) forget() {
 // recovery is one run of Recover.
 type recovery struct {
 	*Broker
-	s        *settings
-	starting []memo       // accepted, perhaps not recorded
-	owed     []*entry     // Ending
-	stale    []*entry     // of two with the same owner or client, the older
-	misfits  []*entry     // the datapath has no room for their tunnels any more
-	replaced map[sid]bool // sessions whose end a newer session's lease tells
-	homeless []homeless
-	unused   []lease.Holder // of offers, and of sessions in replaced
-	strays   []uint32       // tunnels to be deleted
-	bare     []*entry       // sessions without tunnel
-	adopted  int
-	ended    int
+	s         *settings
+	starting  []memo       // accepted, perhaps not recorded
+	owed      []*entry     // Ending
+	stale     []*entry     // of two with the same owner or client, the older
+	misfits   []*entry     // the datapath has no room for their tunnels any more
+	replaced  map[sid]bool // sessions whose end a newer session's lease tells
+	homeless  []homeless
+	displaced map[sid]*displaced
+	covered   []lease.Holder // of sessions in replaced
+	unused    []lease.Holder // of offers, and of what is paid for
+	strays    []uint32       // tunnels to be deleted
+	bare      []*entry       // sessions without tunnel
+	adopted   int
+	ended     int
 }
 
 // readLeases makes entries of the leases of this node.
@@ -71,7 +72,7 @@ func (r *recovery) readLeases(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read leases: %w", err)
 		}
-		if l.State == lease.Active && l.Node == r.s.Node {
+		if (l.State == lease.Active || l.State == lease.Displaced) && l.Node == r.s.Node {
 			r.read(l)
 		}
 	}
@@ -81,7 +82,11 @@ func (r *recovery) readLeases(ctx context.Context) error {
 		if e != nil {
 			r.table.remove(e)
 			r.owed = slices.DeleteFunc(r.owed, func(o *entry) bool { return o == e })
-			r.unused = append(r.unused, e.holder())
+			r.covered = append(r.covered, e.holder())
+		}
+		if d := r.displaced[id]; d != nil {
+			delete(r.displaced, id)
+			r.covered = append(r.covered, d.entry.holder())
 		}
 		r.mu.Unlock()
 	}
@@ -103,6 +108,8 @@ func (r *recovery) read(l lease.Lease) {
 	case !known:
 		r.unused = append(r.unused, holder)
 		r.evict(id, l, m)
+	case l.State == lease.Displaced:
+		r.readDisplaced(id, l, m)
 	default:
 		r.adopt(id, l, m)
 	}
@@ -136,14 +143,9 @@ func (r *recovery) lastAlive(e *entry, leaseEnd int64) int64 {
 
 // adopt puts the session of a lease into the tables.
 func (r *recovery) adopt(id sid, l lease.Lease, m memo) {
-	e, t := m.entry, m.entry.terms.Value()
-	t.leasePool = l.Pool
-	e.terms = unique.Make(t)
-	e.id, e.index, e.tunnelID = id, l.Index, l.ID
+	e := m.entry
+	placed(e, id, l)
 	e.seen, e.leaseEnd = e.since, uint32(max(0, l.Expires.Unix()))
-	if l.Foreign {
-		e.more().foreign = l.Prefix
-	}
 	if m.prev != nil {
 		r.replaced[m.prev.entry.id] = true
 	}
@@ -154,7 +156,7 @@ func (r *recovery) adopt(id sid, l lease.Lease, m memo) {
 		e.extra.end.step = endMarked
 		r.byID[id.tunnel()] = e
 		r.endings[e] = struct{}{}
-		if !t.anonymous && r.owners[e.owner()] == nil {
+		if !e.terms.Value().anonymous && r.owners[e.owner()] == nil {
 			r.owners[e.owner()] = e
 		}
 		r.owed = append(r.owed, e)
@@ -201,11 +203,12 @@ func (r *recovery) match(ctx context.Context) error {
 		b.mu.Lock()
 		e := b.tunnels[state.ID]
 		if e == nil || e.id.tunnel() != state.Session {
-			r.strays = append(r.strays, state.ID)
+			r.stray(state)
 			b.mu.Unlock()
 			continue
 		}
-		e.raw, e.sweep = state.Counters, b.sweeps.round
+		e.counted(state.Counters)
+		e.sweep = b.sweeps.round
 		e.seen = max(e.seen, state.LastSeen.UnixMilli())
 		if want := e.tunnel(r.s.pool(e.terms.Value().leasePool)); want != state.Tunnel {
 			changed = append(changed, want)
@@ -214,8 +217,12 @@ func (r *recovery) match(ctx context.Context) error {
 		r.adopted++
 	}
 	for _, id := range r.strays {
-		if _, err := b.datapath.Delete(ctx, id); err != nil && !errors.Is(err, datapath.ErrNotFound) {
+		last, err := b.datapath.Delete(ctx, id)
+		if err != nil && !errors.Is(err, datapath.ErrNotFound) {
 			return err
+		}
+		if err == nil {
+			r.cut(id, last)
 		}
 	}
 	return r.set(ctx, changed)
@@ -265,13 +272,17 @@ func (r *recovery) pay(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.startDisplaced(ctx); err != nil {
+		return err
+	}
+	r.store.acquit(r.covered...) // no newer session's lease has to tell of them any longer
 	for _, e := range r.owed {
 		r.ended++
 		if err := r.finish(ctx, e); err != nil {
 			return err
 		}
 	}
-	return nil
+	return r.stopDisplaced(ctx)
 }
 
 // payStart gives the Start record of a session that was starting, after the Stop record of the one it replaced.
@@ -299,17 +310,39 @@ func (r *recovery) fill(ctx context.Context) error {
 			continue
 		}
 		r.bare = append(r.bare, e)
+		if !r.resumes {
+			e.countAnew()
+		}
 		e.seen = now
 		tunnels = append(tunnels, e.tunnel(r.s.pool(e.terms.Value().leasePool)))
 	}
 	r.mu.Unlock()
-	if err := r.set(ctx, tunnels); err != nil {
+	if err := errors.Join(r.set(ctx, tunnels), r.countBare(ctx)); err != nil {
 		return err
 	}
 	if err := r.finishGone(ctx, over); err != nil {
 		return err
 	}
 	return errors.Join(r.endAll(ctx, r.stale, r.endBy(aaa.CausePortPreempted)), r.endAll(ctx, r.misfits, r.endBy(aaa.CauseNASError)))
+}
+
+// countBare takes over what a datapath that resumes still knows of the sessions whose tunnels it got again: nothing, if the
+// host was down.
+func (r *recovery) countBare(ctx context.Context) error {
+	if !r.resumes || len(r.bare) == 0 {
+		return nil
+	}
+	for state, err := range r.datapath.All(ctx) {
+		if err != nil {
+			return fmt.Errorf("list tunnels: %w", err)
+		}
+		r.mu.Lock()
+		if e := r.tunnels[state.ID]; e != nil && e.id.tunnel() == state.Session {
+			e.counted(state.Counters)
+		}
+		r.mu.Unlock()
+	}
+	return nil
 }
 
 // finishGone ends sessions that were found gone. What a datapath that resumes still knows of their counters it tells when
@@ -334,7 +367,8 @@ func (r *recovery) finishGone(ctx context.Context, gone []*entry) error {
 			}
 		}
 		r.mu.Lock()
-		r.table.end(e, &ending{cause: aaa.CauseNASReboot, at: r.lastAlive(e, int64(e.leaseEnd))}, last)
+		e.counted(last)
+		r.table.end(e, &ending{cause: aaa.CauseNASReboot, at: r.lastAlive(e, int64(e.leaseEnd))}, e.raw)
 		r.mu.Unlock()
 		return r.finish(ctx, e)
 	})

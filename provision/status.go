@@ -73,6 +73,7 @@ func (b *Broker) Shutdown(ctx context.Context, keep bool) error {
 	if !keep {
 		errs = append(errs, b.endAll(ctx, b.inState(Active), b.endBy(aaa.CauseAdminReboot)))
 	}
+	errs = append(errs, b.store.flush(ctx))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("shut down: %w", err)
 	}

@@ -56,6 +56,7 @@ type world struct {
 	otherPath  datapath.Datapath
 	accountant aaa.Accountant
 	oracle     *oracle // asked again about sessions, if set
+	peers      Peers   // of a server that shares its lease store, if set
 }
 
 var (
@@ -134,6 +135,9 @@ func (w *world) restart() {
 	var err error
 	if w.Broker, err = New(w.config, deps); err != nil {
 		w.Fatal(err)
+	}
+	if w.peers != nil {
+		w.Join(w.peers)
 	}
 	if err := w.Recover(w.Context()); err != nil {
 		w.Fatal(err)
@@ -261,7 +265,7 @@ func (w *world) lease(s Session) lease.Lease {
 		if err != nil {
 			w.Fatal(err)
 		}
-		if l.ID == s.TunnelID {
+		if l.ID == s.TunnelID && l.State != lease.Displaced {
 			return l
 		}
 	}

@@ -65,6 +65,7 @@ func TestRedisGuide(t *testing.T) {
 		`(?s)endpoint\n2001:db8:f000:1::\n.*epoch\n\d+\n.*size\n65536\n`, `^1\n$`,
 		`^alice\ntest\n[0-9a-f]+\nactive\n\d{13}\n\d{13}\n2001:db8:f000:1::1\n2001:db8:1000:100::/56\n$`, `^1\n$`, `^1\n\d{13}\n$`, `^\n?$`,
 		`^test\n\d{13}\n$`, `^[0-9a-f]+\n\d+\n$`, `(?s)user\nalice\n.*client\n`, `(?s)login\n`,
+		`^\n?$`,
 	}
 	if len(lines) != len(want) {
 		t.Fatalf("%d lines of redis-cli, want %d", len(lines), len(want))

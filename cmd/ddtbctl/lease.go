@@ -30,7 +30,8 @@ func (t *tool) leaseListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List leases",
 		Long: `List the leases that match all the given filters, in no order. An active lease is held by a session; an idle one is kept for
-its last owner until somebody else needs it; a reserved one is kept for its owner for ever.`,
+its last owner until somebody else needs it; a reserved one is kept for its owner for ever. --state displaced shows what is none
+any more: sessions that lost theirs to a login at another server and wait for the Stop record of their own one.`,
 		Args: exactly(0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if addr != "" {
@@ -40,7 +41,7 @@ its last owner until somebody else needs it; a reserved one is kept for its owne
 				}
 				filter.Address = parsed
 			}
-			if err := word("--state", filter.State, "active", "idle", "reserved"); err != nil {
+			if err := word("--state", filter.State, "active", "idle", "reserved", "displaced"); err != nil {
 				return err
 			}
 			return t.withClient(func(client *control.Client) error { return t.listLeases(c.Context(), client, filter) })
@@ -49,7 +50,7 @@ its last owner until somebody else needs it; a reserved one is kept for its owne
 	list.Flags().StringVar(&filter.Pool, "pool", "", "only leases of this `pool`")
 	list.Flags().StringVar(&filter.User, "user", "", "only leases of this `user`")
 	list.Flags().StringVar(&addr, "address", "", "only the lease with this `address`, its endpoint or within its prefix")
-	list.Flags().StringVar(&filter.State, "state", "", "only leases in this `state`: active, idle or reserved")
+	list.Flags().StringVar(&filter.State, "state", "", "only leases in this `state`: active, idle, reserved or displaced")
 	return list
 }
 

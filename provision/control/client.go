@@ -71,7 +71,7 @@ type LeaseFilter struct {
 	Pool    string
 	User    string
 	Address netip.Addr // the endpoint, or an address within the prefix
-	State   string     // "active", "idle", "reserved"
+	State   string     // "active", "idle", "reserved", "displaced"; "": all but the last
 }
 
 // query gives the filter as the parameters of /v1/leases.

@@ -10,8 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"ddtb/aaa"
 	"ddtb/provision"
+	"ddtb/provision/datapath"
 	"ddtb/provision/fleet"
 	"ddtb/provision/redis/redistest"
 )
@@ -283,6 +286,43 @@ func TestServerDies(t *testing.T) {
 			t.Errorf("at ts2 %v, %v; at ts1 %v, %v", back.Endpoint, back.Prefix, s.Endpoint, s.Prefix)
 		}
 		b.sees(map[string]fleet.NodeState{"ts1": fleet.Gone})
+	})
+}
+
+// The server that died comes back when its subscriber has long been served by another: it gives the Stop record that is
+// owed, once, with what its kernel has counted, and stops the tunnel.
+func TestServerComesBack(t *testing.T) {
+	eachShared(t, func(t *testing.T, f shared) {
+		a, b := start(t, 1, f.store(t, "ts1"), f.board(), nil), start(t, 2, f.store(t, "ts2"), f.board(), nil)
+		s, bystander := a.login("alice", 1), a.login("bob", 9)
+		must(t, a.path.Count(s.TunnelID, datapath.Counters{RxPackets: 3, RxBytes: 300}))
+		a.stop()
+		moved := b.login("alice", 1)
+		for range 2 {
+			again, err := provision.New(config("ts1"), provision.Deps{Store: f.store(t, "ts1"), Datapath: a.path, Accountant: a.records, Logger: zerolog.Nop()})
+			must(t, err)
+			must(t, again.Recover(t.Context()))
+			if _, there := again.Session(bystander.ID); !there {
+				t.Error("a session that nobody took over has ended")
+			}
+			records := a.records.Session(s.ID)
+			stop := records[len(records)-1]
+			if stop.Status != aaa.StatusStop || stop.Cause != aaa.CausePortPreempted || stop.Octets.Input != 300 {
+				t.Errorf("the last record is %+v", stop)
+			}
+			stops := 0
+			for _, r := range records {
+				if r.Status == aaa.StatusStop {
+					stops++
+				}
+			}
+			if stops != 1 || a.tunnels() != 1 {
+				t.Errorf("%d Stop records and %d tunnels, expected one of either", stops, a.tunnels())
+			}
+		}
+		if _, there := b.broker.Session(moved.ID); !there || b.tunnels() != 1 {
+			t.Error("the session at ts2 has ended")
+		}
 	})
 }
 
