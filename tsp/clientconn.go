@@ -93,7 +93,7 @@ func (c *Conn) start(ctx context.Context, versions []string) error {
 	var err error
 	for _, version := range versions {
 		var answer []byte
-		if answer, err = c.say(ctx, string(versionRequest)+version); err != nil {
+		if answer, err = c.say(ctx, string(versionRequest)+"="+version); err != nil {
 			break
 		}
 		if capability, ok := parseCapability(answer); ok {

@@ -158,7 +158,7 @@ func (d *dialogue) refuse(err error, code Code) reply {
 	}
 	d.phase, d.login, d.credential = phaseOver, nil, nil
 	d.server.metrics.login(d.mechanism, code)
-	d.log(err).Str("mechanism", string(d.mechanism)).Int("code", int(code)).Msg("login refused")
+	d.server.refused(&d.peer, err, code).Str("user", d.user).Str("mechanism", string(d.mechanism)).Msg("login refused")
 	return reply{first: d.server.status(nil, code)}
 }
 
@@ -325,7 +325,11 @@ func (d *dialogue) done(what string, err error) []byte {
 // fail answers a command with an error, or a list of brokers, after which the dialogue is over.
 func (d *dialogue) fail(err error) []byte {
 	code, brokers := statusOf(err)
-	d.log(err).Msg("command refused")
+	if len(brokers) > 0 && code == StatusSuccess {
+		d.log(err).Msg("client sent to another server")
+	} else {
+		d.server.refused(&d.peer, err, code).Str("user", d.user).Msg("command refused")
+	}
 	if len(brokers) > 0 {
 		d.phase = phaseOver
 		if list, n := d.server.list(nil, code, brokers, maxReply); n > 0 {

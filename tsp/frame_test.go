@@ -139,8 +139,8 @@ func FuzzRequestLine(f *testing.F) {
 				t.Fatalf("%q is %q is %q", line, mechanism, again)
 			}
 		}
-		if rest, ok := bytes.CutPrefix(line, versionRequest); ok {
-			if v := knownVersion(rest); v != "" && !bytes.HasPrefix(rest, []byte(v)) {
+		if rest, ok := cutVersion(line); ok {
+			if v := knownVersion(rest); v != "" && !bytes.Contains(rest, []byte(v)) {
 				t.Fatalf("%q is version %q", line, v)
 			}
 		}
@@ -172,4 +172,22 @@ func FuzzStatus(f *testing.F) {
 			t.Fatalf("%d %q becomes %d %q %q: %v", code, text, again, text2, rest, err)
 		}
 	})
+}
+
+// TestVerbs: requests before the login are read leniently.
+func TestVerbs(t *testing.T) {
+	for line, want := range map[string]string{"VERSION=2.0.2\r\n": "2.0.2", "version=2.0.1": "2.0.1", "Version = 2.0.0 \x00": "2.0.0", "VERSION=2.0.2\r\b": "2.0.2",
+		"VERSION=1.0": "", "VERSION=": "", "VERSION=2.0.22": ""} {
+		if said, ok := cutVersion([]byte(line)); !ok || knownVersion(said) != want {
+			t.Errorf("%q: %v, %q, want %q", line, ok, said, want)
+		}
+	}
+	for _, line := range []string{"", "VERSION", "VERSION 2.0.2", "VERSIONS=2.0.2", " VERSION=2.0.2"} {
+		if said, ok := cutVersion([]byte(line)); ok {
+			t.Errorf("%q says %q", line, said)
+		}
+	}
+	if mechanism, ok := parseAuthenticate([]byte("authenticate digest-md5\r\n\x00")); !ok || mechanism != "DIGEST-MD5" {
+		t.Errorf("%q %v", mechanism, ok)
+	}
 }

@@ -9,9 +9,9 @@ import (
 	"ddtb/tsp/sasl"
 )
 
-// Requests before the login are told apart by how they start.
+// Requests before the login are told apart by how they start, in upper case as in the RFC or not.
 var (
-	versionRequest      = []byte("VERSION=")
+	versionRequest      = []byte("VERSION")
 	authenticateRequest = []byte("AUTHENTICATE")
 	echoRequest         = []byte("ECHO REQUEST")
 )
@@ -22,17 +22,32 @@ var versions = [...]string{"2.0.2", "2.0.1", "2.0.0"}
 // noLimit is the room of a reply that nobody can misuse: on a stream the peer is who it says.
 const noLimit = 1 << 20
 
+// cutVerb takes the word off that a request starts with.
+func cutVerb(line, verb []byte) (rest []byte, ok bool) {
+	if len(line) < len(verb) || !bytes.EqualFold(line[:len(verb)], verb) {
+		return nil, false
+	}
+	return line[len(verb):], true
+}
+
+// cutVersion gives what follows "VERSION=".
+func cutVersion(line []byte) (said []byte, ok bool) {
+	if line, ok = cutVerb(line, versionRequest); !ok {
+		return nil, false
+	}
+	return bytes.CutPrefix(bytes.TrimLeft(line, " \t"), []byte{'='})
+}
+
 // greeting answers VERSION and ECHO REQUEST, for which nothing is kept. The reply is written behind dst and at most room
 // octets long; it is empty if it does not fit. end: the client is turned away. ok is false for any other message.
 func (s *Server) greeting(dst []byte, peer *Peer, line []byte, room int) (reply []byte, end, ok bool) {
 	start := len(dst)
-	switch {
-	case bytes.HasPrefix(line, versionRequest):
-		dst, end = s.version(dst, peer, line[len(versionRequest):], room)
-	case bytes.HasPrefix(line, echoRequest):
+	if said, ok := cutVersion(line); ok {
+		dst, end = s.version(dst, peer, said, room)
+	} else if _, ok := cutVerb(line, echoRequest); ok {
 		s.metrics.requests.echo.Inc()
 		dst = s.status(dst, StatusSuccess)
-	default:
+	} else {
 		return dst, false, false
 	}
 	return s.fit(dst, start, room), end, true
@@ -51,6 +66,7 @@ func (s *Server) fit(reply []byte, start, room int) []byte {
 func (s *Server) version(dst []byte, peer *Peer, said []byte, room int) (reply []byte, end bool) {
 	s.metrics.requests.version.Inc()
 	if peer.Version = knownVersion(said); peer.Version == "" {
+		s.refused(peer, nil, StatusBadVersion).Bytes("version", trimEnd(said[:min(len(said), 20)])).Msg("client speaks none of our versions")
 		return s.status(dst, StatusBadVersion), true
 	}
 	capability := s.backend.Capability(*peer)
@@ -67,7 +83,7 @@ func (s *Server) version(dst []byte, peer *Peer, said []byte, room int) (reply [
 
 // knownVersion gives the version a client said, "" unless it is one of those this package speaks.
 func knownVersion(said []byte) string {
-	said = bytes.TrimRight(said, "\x00\b\r\n ")
+	said = bytes.Trim(said, "\x00\b\r\n\t ")
 	for _, version := range versions {
 		if string(said) == version {
 			return version
@@ -95,7 +111,7 @@ func appendCapability(b []byte, c Capability) []byte {
 // parseAuthenticate reads the mechanism of an AUTHENTICATE line, however it ends: CR LF, CR BS, a NUL behind it. ok is false if it is no such
 // line; the mechanism is "" if it is none there is.
 func parseAuthenticate(line []byte) (mechanism sasl.Mechanism, ok bool) {
-	name, ok := bytes.CutPrefix(line, authenticateRequest)
+	name, ok := cutVerb(line, authenticateRequest)
 	if !ok || len(name) == 0 || name[0] != ' ' {
 		return "", false
 	}
@@ -106,6 +122,12 @@ func parseAuthenticate(line []byte) (mechanism sasl.Mechanism, ok bool) {
 		}
 	}
 	return "", true
+}
+
+// notOffered answers an AUTHENTICATE with a mechanism that is not offered.
+func (s *Server) notOffered(dst []byte, peer *Peer, line []byte) []byte {
+	s.refused(peer, nil, StatusAuthFailed).Bytes("request", trimEnd(line[:min(len(line), 40)])).Msg("mechanism is not offered")
+	return s.status(dst, StatusAuthFailed)
 }
 
 // status writes a status line and counts it.

@@ -73,7 +73,7 @@ func parseMessage(b []byte) (message, error) {
 	if string(root.name) != "tunnel" {
 		return message{}, badRequest(fmt.Errorf("element %.20q, want tunnel", root.name))
 	}
-	m := message{action: action(root.attr("action")), tunnel: TunnelType(bytes.ToLower(root.attr("type")))}
+	m := message{action: action(root.word("action")), tunnel: TunnelType(root.word("type"))}
 	if m.lifetime, err = number(root.attr("lifetime"), "lifetime", maxMinutes, time.Minute); err != nil {
 		return message{}, err
 	}
@@ -228,7 +228,7 @@ func parseBroker(e *element) (b Broker, ok bool, err error) {
 	if string(e.name) != "address" || len(e.text) == 0 {
 		return Broker{}, false, nil
 	}
-	switch string(e.attr("type")) {
+	switch e.word("type") {
 	case "ipv4":
 		if b.Addr, err = netip.ParseAddr(string(e.text)); err != nil || !b.Addr.Is4() {
 			return Broker{}, false, &StatusError{Code: StatusBadIPv4, Err: fmt.Errorf("address %.50q is not IPv4", e.text)}

@@ -50,6 +50,7 @@ type Server struct {
 	now       func() time.Time
 	rand      io.Reader
 	limiter   *limiter
+	refusals  *refusals
 	sockets   []*udpSocket
 	udp       *udpServer
 	tcp       *tcpServer
@@ -78,6 +79,7 @@ func NewServer(config ServerConfig) (*Server, error) {
 	limits := config.Limits.withDefaults()
 	s.limits.Store(&limits)
 	s.limiter = newLimiter(limits.Rate, limits.Burst, limits.Sources, s.now())
+	s.refusals = newRefusals(s.now())
 	s.udp, s.tcp = newUDPServer(s), newTCPServer(s, config.TCP)
 	for _, conn := range config.UDP {
 		socket, err := newUDPSocket(s, conn)

@@ -204,6 +204,37 @@ func TestLog(t *testing.T) {
 	}
 }
 
+// TestRefusalsInLog: an operator sees at info why clients are refused; nothing a client says is an error of ours; a client that
+// tries without a pause gets a few lines, and the next one tells how many were left out.
+func TestRefusalsInLog(t *testing.T) {
+	var log lockedBuffer
+	server, _ := serve(t, tsp.ServerConfig{Log: zerolog.New(&log).Level(zerolog.InfoLevel)})
+	w := dial(t, "udp", server.Addr)
+	w.expect("VERSION=1.0.1\r\n", "302 Unsupported client version\r\n")
+	w.expect("AUTHENTICATE PASSDSS-3DES-1\r\n", "300 Authentication failed\r\n")
+	w.ask("AUTHENTICATE DIGEST-MD5\r\n")
+	w.expect("?\r\n", "300 Authentication failed\r\n")
+	w.login()
+	framed(t, w.ask(create("v4v6", "192.0.2.2")))
+	for range 20 {
+		w.expect("VERSION=1.0.1\r\n", "302 Unsupported client version\r\n")
+	}
+	server.Stop()
+	text := log.String()
+	for _, want := range []string{`"code":302,"network":"udp","remote":"127.0.0.1:`, `"version":"1.0.1"`, `"request":"AUTHENTICATE PASSDSS-3DES-1"`, `"message":"login refused"`,
+		`"message":"command refused"`, `303 Unsupported tunnel type`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in %s", want, text)
+		}
+	}
+	if strings.Contains(text, `"level":"error"`) {
+		t.Errorf("what a client says is called an error: %s", text)
+	}
+	if n := strings.Count(text, `"code":`); n != 5 {
+		t.Errorf("%d lines, want 5: %s", n, text)
+	}
+}
+
 // TestTwin runs the shared suite over the backend in memory.
 func TestTwin(t *testing.T) {
 	tsptest.TestBackend(t, func(*testing.T) tsptest.Case {

@@ -152,7 +152,7 @@ func (c *tcpConn) hello() bool {
 		c.server.metrics.requests.authenticate.Inc()
 		capability := c.server.backend.Capability(c.peer)
 		if !slices.Contains(capability.Mechanisms, mechanism) {
-			c.write(c.server.status(nil, StatusAuthFailed))
+			c.write(c.server.notOffered(nil, &c.peer, line))
 			return false
 		}
 		if c.server.draining.Load() {

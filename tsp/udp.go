@@ -168,7 +168,7 @@ func (s *udpServer) datagram(u *udpSocket, local, remote netip.AddrPort, b, scra
 	if !ok {
 		return s.proceed(endpointsOf(local, remote), h, data, answer, now)
 	}
-	return s.fitDatagram(s.authenticate(u, peer, mechanism, h, answer, now), len(b))
+	return s.fitDatagram(s.authenticate(u, peer, mechanism, h, data, answer, now), len(b))
 }
 
 // fitDatagram drops an answer that is too large for a stranger's datagram of size octets.

@@ -64,11 +64,11 @@ func (s *udpServer) restart(key endpoints, h header) {
 
 // authenticate takes a valid AUTHENTICATE line: the first message for which something is kept. answer holds the header; without one
 // nothing is answered now.
-func (s *udpServer) authenticate(u *udpSocket, peer Peer, mechanism sasl.Mechanism, h header, answer []byte, now time.Time) []byte {
+func (s *udpServer) authenticate(u *udpSocket, peer Peer, mechanism sasl.Mechanism, h header, line, answer []byte, now time.Time) []byte {
 	s.metrics.requests.authenticate.Inc()
 	capability := s.backend.Capability(peer)
 	if mechanism == "" || !slices.Contains(capability.Mechanisms, mechanism) {
-		return s.status(answer, StatusAuthFailed)
+		return s.notOffered(answer, &peer, line)
 	}
 	key := endpointsOf(peer.Local, peer.Remote)
 	s.table.mu.Lock()

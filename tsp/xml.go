@@ -6,12 +6,16 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"unicode/utf8"
 )
 
-// The XML of TSP is a few nested elements. This reader takes just that: elements, attributes, text, comments, a
-// prolog and the five predefined entities. A document type, CDATA, any other entity, and whatever is deeper or larger than a
-// tunnel can be, are refused before memory is spent on them. It is an order of magnitude cheaper than encoding/xml.
+// The XML of TSP is a few nested elements. This reader takes what the XML libraries behind clients write: elements, attributes, text,
+// CDATA, comments, a prolog, a document type that declares nothing, the five predefined entities and references to characters. Any
+// declaration, any other entity, and whatever is deeper or larger than a tunnel can be, are refused before memory is spent on
+// them. Text that is not UTF-8 is taken as it is: names, numbers and addresses are ASCII. It is an order of magnitude cheaper
+// than encoding/xml.
 
 // Bounds of one document.
 const (
@@ -26,7 +30,7 @@ var errXML = errors.New("bad XML")
 type element struct {
 	name       []byte
 	attributes []attribute
-	text       []byte // of a leaf, blanks around it removed
+	text       []byte // all of it in one, blanks around each piece removed
 	children   []element
 }
 
@@ -42,6 +46,11 @@ func (e *element) attr(name string) []byte {
 	return nil
 }
 
+// word gives an attribute's value that is one of a few words, in lower case.
+func (e *element) word(name string) string {
+	return string(bytes.ToLower(bytes.TrimSpace(e.attr(name))))
+}
+
 // xmlReader reads one document from the left.
 type xmlReader struct {
 	rest     []byte
@@ -50,17 +59,14 @@ type xmlReader struct {
 
 // parseXML reads a whole document; only blanks and NUL may follow the root element.
 func parseXML(b []byte) (element, error) {
-	b = bytes.TrimRight(b, "\x00")
+	b = bytes.TrimPrefix(bytes.TrimRight(b, "\x00"), []byte("\ufeff"))
 	for _, c := range b {
 		if c < ' ' && c != '\t' && c != '\n' && c != '\r' {
 			return element{}, fmt.Errorf("%w: control character", errXML)
 		}
 	}
-	if !utf8.Valid(b) {
-		return element{}, fmt.Errorf("%w: not UTF-8", errXML)
-	}
 	r := xmlReader{rest: b}
-	if err := r.misc(); err != nil {
+	if err := r.prolog(); err != nil {
 		return element{}, err
 	}
 	var root element
@@ -74,6 +80,19 @@ func parseXML(b []byte) (element, error) {
 		return element{}, fmt.Errorf("%w: text behind the last element", errXML)
 	}
 	return root, nil
+}
+
+// prolog skips all before the root element. A document type is read by nobody here; one that declares something wants to be.
+func (r *xmlReader) prolog() error {
+	if err := r.misc(); err != nil || !r.take("<!DOCTYPE") {
+		return err
+	}
+	doctype, rest, found := bytes.Cut(r.rest, []byte{'>'})
+	if !found || bytes.IndexByte(doctype, '[') >= 0 {
+		return fmt.Errorf("%w: document type that declares something or does not end", errXML)
+	}
+	r.rest = rest
+	return r.misc()
 }
 
 // misc skips blanks, comments and processing instructions.
@@ -193,12 +212,7 @@ func (r *xmlReader) content(e *element, depth int) error {
 		if err != nil {
 			return err
 		}
-		if text = bytes.Trim(text, " \t\r\n"); len(text) > 0 {
-			if len(e.text) > 0 {
-				return fmt.Errorf("%w: text in pieces in %.20s", errXML, e.name)
-			}
-			e.text = text
-		}
+		e.addText(text)
 		r.rest = r.rest[n:]
 		switch {
 		case r.take("</"):
@@ -208,6 +222,13 @@ func (r *xmlReader) content(e *element, depth int) error {
 				return fmt.Errorf("%w: %.20s is not closed", errXML, e.name)
 			}
 			return nil
+		case r.take("<![CDATA["):
+			text, rest, found := bytes.Cut(r.rest, []byte("]]>"))
+			if !found {
+				return fmt.Errorf("%w: ]]> is missing", errXML)
+			}
+			e.addText(text)
+			r.rest = rest
 		case r.has("<!--"), r.has("<?"):
 			if err := r.misc(); err != nil {
 				return err
@@ -221,13 +242,23 @@ func (r *xmlReader) content(e *element, depth int) error {
 	}
 }
 
-// predefined are the entities of XML 1.0 section 4.6; there are no others.
+// addText joins what comments, children and CDATA part.
+func (e *element) addText(piece []byte) {
+	piece = bytes.Trim(piece, " \t\r\n")
+	if len(e.text) == 0 {
+		e.text = piece
+	} else if len(piece) > 0 {
+		e.text = slices.Concat(e.text, piece)
+	}
+}
+
+// predefined are the entities of XML 1.0 section 4.6; there are no others, but references to characters.
 var predefined = [...]struct {
 	entity    string
 	character byte
 }{{"&lt;", '<'}, {"&gt;", '>'}, {"&amp;", '&'}, {"&apos;", '\''}, {"&quot;", '"'}}
 
-// unescape replaces the predefined entities. The result is never nil.
+// unescape replaces entities and references to characters. The result is never nil, nor longer than b.
 func unescape(b []byte) ([]byte, error) {
 	if bytes.IndexByte(b, '&') < 0 {
 		return b, nil
@@ -245,9 +276,33 @@ next:
 				continue next
 			}
 		}
-		return nil, fmt.Errorf("%w: unknown entity %.10q", errXML, b)
+		c, n := characterReference(b)
+		if n == 0 {
+			return nil, fmt.Errorf("%w: unknown entity %.10q", errXML, b)
+		}
+		out, b = utf8.AppendRune(out, c), b[n:]
 	}
 	return out, nil
+}
+
+// characterReference reads &#233; or &#xE9; (XML 1.0 section 4.1) at the start of b, n octets long; 0 if it is none or no
+// character of XML.
+func characterReference(b []byte) (c rune, n int) {
+	end := bytes.IndexByte(b, ';')
+	digits, found := bytes.CutPrefix(b[:max(end, 0)], []byte("&#"))
+	if !found {
+		return 0, 0
+	}
+	base := 10
+	if hex, found := bytes.CutPrefix(digits, []byte{'x'}); found {
+		digits, base = hex, 16
+	}
+	code, err := strconv.ParseUint(string(digits), base, 21)
+	c = rune(code)
+	if err != nil || c < ' ' && c != '\t' && c != '\n' && c != '\r' || !utf8.ValidRune(c) {
+		return 0, 0
+	}
+	return c, end + 1
 }
 
 // appendEscaped writes text so that it is only text again.

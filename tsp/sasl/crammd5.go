@@ -36,9 +36,9 @@ func (s cramServer) Next(response []byte) ([]byte, Credential, error) {
 	if i <= 0 {
 		return nil, nil, fmt.Errorf("%w: CRAM-MD5 without name or digest", ErrMalformed)
 	}
-	c := CramCredential{Username: string(token[:i]), Challenge: s.challenge}
+	c := CramCredential{Username: text(token[:i]), Challenge: s.challenge}
 	if len(c.Username) > maxName || !printable(c.Username) {
-		return nil, nil, fmt.Errorf("%w: CRAM-MD5 name is not UTF-8 text of at most %d octets", ErrMalformed, maxName)
+		return nil, nil, fmt.Errorf("%w: CRAM-MD5 name is not text of at most %d octets", ErrMalformed, maxName)
 	}
 	if c.Response, err = hexDigest(token[i+1:]); err != nil {
 		return nil, nil, err

@@ -10,6 +10,7 @@
 package sasl
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -135,8 +136,8 @@ func encode(token string) []byte {
 
 // decode reads one line of a token; blanks around it and NUL octets left over from the line before are no part of it.
 func decode(line []byte) ([]byte, error) {
-	line = trim(line)
-	token, err := base64.StdEncoding.AppendDecode(nil, line)
+	line = bytes.TrimRight(trim(line), "=") // not every client pads
+	token, err := base64.RawStdEncoding.AppendDecode(nil, line)
 	if err != nil {
 		return nil, fmt.Errorf("%w: not base64", ErrMalformed)
 	}

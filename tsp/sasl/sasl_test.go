@@ -127,6 +127,15 @@ func TestRFC2195(t *testing.T) {
 	}
 }
 
+// TestCramLatin1: a name in ISO 8859-1 is read as such, as with PLAIN.
+func TestCramLatin1(t *testing.T) {
+	server := cramServer{challenge: "<1@r>"}
+	_, got, err := server.Next(encode("jos\xe9 " + CramResponse("s3cret", "<1@r>")))
+	if err != nil || got.User() != "josé" {
+		t.Errorf("%v %v", got, err)
+	}
+}
+
 func TestPlainForms(t *testing.T) {
 	want := PlainCredential{Username: "alice", Password: "s3cret pw"}
 	for _, message := range []string{
@@ -135,6 +144,7 @@ func TestPlainForms(t *testing.T) {
 		base64.StdEncoding.EncodeToString([]byte("\x00alice\x00s3cret pw")),
 		"\x00" + base64.StdEncoding.EncodeToString([]byte("\x00alice\x00s3cret pw")),
 		" " + base64.StdEncoding.EncodeToString([]byte("\x00alice\x00s3cret pw")) + " ",
+		base64.RawStdEncoding.EncodeToString([]byte("\x00alice\x00s3cret pw")),
 	} {
 		_, got, err := plainServer{}.Next([]byte(message))
 		if err != nil || got != want {
