@@ -74,6 +74,39 @@ func TestBackendBlocks(t *testing.T) {
 	}
 }
 
+// TestForgedLogins: wrong passwords from everywhere, whose answers take long, keep nobody waiting who answers a challenge, is logged in, or
+// logged in from his address before.
+func TestForgedLogins(t *testing.T) {
+	g := &gate{open: make(chan struct{})}
+	defer close(g.open)
+	backend := tsptest.NewBackend()
+	backend.Fail = func(ctx context.Context, _, user string) error {
+		if user == "mallory" {
+			return g.wait(ctx)
+		}
+		return nil
+	}
+	metrics := newRegistry()
+	server, _ := serve(t, tsp.ServerConfig{Backend: backend, Metrics: metrics, Limits: tsp.Limits{Workers: 4, Queue: 4}})
+	for i := range 8 {
+		forged := dial(t, "udp", server.Addr)
+		forged.expect("AUTHENTICATE PLAIN\r\n", "")
+		forged.send(0xf2, 1, "\x00mallory\x00guess\r\n")
+		await(t, func() bool {
+			return g.count()+int(metrics.value(t, "ddtb_tsp_queued_requests")+metrics.value(t, `ddtb_tsp_dropped_total{reason="queue"}`)) == i+1
+		})
+	}
+	if n := g.count(); n != 3 {
+		t.Fatalf("%d workers have a forged login, want 3 of 4", n)
+	}
+	if err := login(tsp.Client{User: tsptest.User, Password: tsptest.Password, Mechanisms: []sasl.Mechanism{sasl.DigestMD5}}, server.Addr.String()); err != nil {
+		t.Errorf("a challenge was answered: %v", err)
+	}
+	if err := login(tsp.Client{User: tsptest.User, Password: tsptest.Password, Mechanisms: []sasl.Mechanism{sasl.Plain}}, server.Addr.String()); err != nil {
+		t.Errorf("known from before: %v", err)
+	}
+}
+
 // TestGoneMeanwhile: a client that starts over while the backend makes its offer does not leave that open.
 func TestGoneMeanwhile(t *testing.T) {
 	g := &gate{open: make(chan struct{})}

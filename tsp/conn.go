@@ -140,6 +140,9 @@ func (d *dialogue) authenticate(ctx context.Context, message []byte) reply {
 		return d.refuse(err, code)
 	}
 	d.user, d.session, d.phase = d.credential.User(), session, phaseCommand
+	if d.mechanism != sasl.Anonymous {
+		d.server.proven.add(sourceOf(d.peer.Remote.Addr()))
+	}
 	success := d.server.status(nil, StatusSuccess)
 	d.server.metrics.login(d.mechanism, StatusSuccess)
 	d.log(nil).Str("mechanism", string(d.mechanism)).Msg("logged in")

@@ -15,7 +15,7 @@ type Limits struct {
 	Rate        float64       // messages a second from one source: 200; Unlimited turns it off
 	Burst       int           // messages at once from one source: 1000
 	Sources     int           // sources the rate limit remembers: 65536
-	Workers     int           // UDP requests in the Backend at a time: 128
+	Workers     int           // UDP requests in the Backend at a time, a quarter of them kept for those that nobody can have forged: 128
 	Queue       int           // UDP requests waiting for a worker; those beyond it hear 530 or wait for the retransmission: 4096
 	AuthTimeout time.Duration // from the first message to a complete credential: 30 s
 	Timeout     time.Duration // from there to accept: 90 s

@@ -29,6 +29,7 @@ type udpServer struct {
 	answered  *answered                  // those that are over, under table.mu
 	statuses  map[string]*said           // replies that many dialogues end with
 	jobs      chan job
+	forgeable chan job     // what anybody could have sent under a forged address
 	inflight  atomic.Int64 // jobs queued or in work, and answers on their way to the socket
 }
 
@@ -42,7 +43,7 @@ type job struct {
 func newUDPServer(s *Server) *udpServer {
 	l := s.limits.Load()
 	u := &udpServer{Server: s, dialogues: map[endpoints]*udpDialogue{}, answered: newAnswered(l.Dialogues, s.now()), statuses: map[string]*said{},
-		jobs: make(chan job, l.Queue), table: newTable(l.Dialogues, l.PerSource, lifetimes(*l))}
+		jobs: make(chan job, l.Queue), forgeable: make(chan job, l.Queue), table: newTable(l.Dialogues, l.PerSource, lifetimes(*l))}
 	for code := range s.metrics.replies {
 		line := appendStatus(nil, code, code.String())
 		for _, answer := range [][]byte{line, appendFrame(nil, line)} {

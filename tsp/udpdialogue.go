@@ -221,9 +221,13 @@ func (s *udpServer) work(d *udpDialogue, message []byte, now time.Time) bool {
 
 // queue hands a job to the pool without waiting; false if it is full.
 func (s *udpServer) queue(j job) bool {
+	jobs := s.jobs
+	if !j.end && j.dialogue.forgeable() && !s.proven.has(j.dialogue.source) {
+		jobs = s.forgeable
+	}
 	s.inflight.Add(1)
 	select {
-	case s.jobs <- j:
+	case jobs <- j:
 		return true
 	default:
 		s.inflight.Add(-1)
@@ -231,9 +235,32 @@ func (s *udpServer) queue(j job) bool {
 	}
 }
 
-// worker does jobs until there are no more.
-func (s *udpServer) worker() {
-	for j := range s.jobs {
+// forgeable tells whether the next message may come from somebody who forges his address and hears none of our answers: an anonymous
+// one, or a name and a password. The response to a challenge cannot, nor what follows a login. No worker has d.
+func (d *dialogue) forgeable() bool {
+	return d.mechanism == sasl.Anonymous || d.mechanism == sasl.Plain && d.phase == phaseLogin
+}
+
+// worker does jobs until there are no more, those that cannot be forged first; with only no others.
+func (s *udpServer) worker(only bool) {
+	forgeable := s.forgeable
+	if only {
+		forgeable = nil
+	}
+	for {
+		var j job
+		ok := true
+		select {
+		case j, ok = <-s.jobs:
+		default:
+			select {
+			case j, ok = <-s.jobs:
+			case j = <-forgeable:
+			}
+		}
+		if !ok {
+			return
+		}
 		if j.end {
 			s.finish(j.dialogue)
 		} else {
