@@ -130,7 +130,11 @@ func (b *Broker) admit(s *settings, r Request) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	sub := r.Subscriber
-	if n := len(b.offers) + b.offering; n >= s.MaxNegotiating {
+	most := s.MaxNegotiating
+	if sub.Anonymous { // anybody, perhaps under forged addresses: half of the room is the subscribers'
+		most = (most + 1) / 2
+	}
+	if n := len(b.offers) + b.offering; n >= most {
 		return fmt.Errorf("%d offers are not answered yet: %w", n, ErrBusy)
 	}
 	if n := len(b.byID) + b.offering; n >= s.MaxSessions && (sub.Anonymous || b.owners[Owner(sub.Name, 1)] == nil) {

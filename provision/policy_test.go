@@ -91,8 +91,10 @@ func TestAdmission(t *testing.T) {
 	config.MaxSessions, config.MaxNegotiating = 4, 2
 	w := start(t, config)
 	one := w.offer(request("a", client(1, 1)))
+	_, err := w.Offer(t.Context(), anonymous(client(9, 1))) // half of the room is none of theirs
+	fails(t, err, ErrBusy)
 	two := w.offer(request("b", client(2, 1)))
-	_, err := w.Offer(t.Context(), request("c", client(3, 1)))
+	_, err = w.Offer(t.Context(), request("c", client(3, 1)))
 	fails(t, err, ErrBusy)
 	for _, s := range []Session{one, two} {
 		if err := w.Activate(t.Context(), s.ID); err != nil {
@@ -107,7 +109,7 @@ func TestAdmission(t *testing.T) {
 	fails(t, err, ErrFull)
 	w.login(request("a", client(6, 1))) // takes the place of his own
 	w.stopped(one, aaa.CausePortPreempted)
-	if status := w.Status(); status.Logins != 5 || status.Refused != 3 || status.Active[datapath.V6UDPV4] != 4 {
+	if status := w.Status(); status.Logins != 5 || status.Refused != 4 || status.Active[datapath.V6UDPV4] != 4 {
 		t.Errorf("status is %+v", status)
 	}
 }
