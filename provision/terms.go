@@ -119,6 +119,23 @@ func (s *settings) wanted(sub aaa.Subscriber) (pool lease.Pool, index uint32, fo
 	return pool, index, sub.Prefix, nil
 }
 
+// CheckGrant says why what a backend grants a subscriber cannot be had from pools, of which the first is the default; nil if it can. Whether
+// it is free is not looked at. It is for those who set up a backend: at a login the client would only hear 310.
+func CheckGrant(pools []lease.Pool, sub aaa.Subscriber) error {
+	s := &settings{Config: Config{Pools: pools}, pools: make(map[string]lease.Pool)}
+	for i, p := range pools {
+		if i == 0 {
+			s.DefaultPool = p.Name
+		}
+		s.pools[p.Name] = p
+	}
+	_, _, foreign, err := s.wanted(sub)
+	if err == nil && foreign.IsValid() {
+		err = lease.ValidForeign(pools, foreign)
+	}
+	return err
+}
+
 // terms settles what a session is promised once and for all.
 func (s *settings) terms(r Request, pool string) terms {
 	sub := r.Subscriber

@@ -105,6 +105,8 @@ func (a *Authenticator) find(ctx context.Context, user string) (*ldapv3.Entry, e
 		return nil, fmt.Errorf("%w: more than one entry matches", aaa.ErrRejected)
 	case errors.Is(err, aaa.ErrUnavailable):
 		return nil, err
+	case errors.Is(err, errAbsent):
+		return nil, fmt.Errorf("%w: there is no base %q, or the searching account may not see it", aaa.ErrUnavailable, a.o.Base)
 	case err != nil:
 		return nil, fmt.Errorf("%w: search: %w", aaa.ErrUnavailable, err)
 	case len(entries) == 0:
@@ -191,7 +193,7 @@ func (a *Authenticator) entitled(ctx context.Context, e *ldapv3.Entry, user stri
 	}
 	entries, err := a.dir.search(ctx, ldapv3.NewSearchRequest(a.o.GroupDN, ldapv3.ScopeBaseObject, ldapv3.NeverDerefAliases, 1,
 		int(a.o.Timeout.Seconds()), false, expand(a.o.GroupFilter, user, e.DN), []string{"1.1"}, nil))
-	if err != nil {
+	if err != nil && !errors.Is(err, errAbsent) {
 		return err
 	}
 	if len(entries) == 0 {
@@ -213,7 +215,7 @@ func (a *Authenticator) subscriber(ctx context.Context, e *ldapv3.Entry, user st
 	if dn := first(e, a.o.Map.Profile); dn != "" {
 		entries, err := a.dir.search(ctx, ldapv3.NewSearchRequest(dn, ldapv3.ScopeBaseObject, ldapv3.NeverDerefAliases, 1,
 			int(a.o.Timeout.Seconds()), false, "(objectClass=*)", a.o.attributes(), nil))
-		if err != nil {
+		if err != nil && !errors.Is(err, errAbsent) {
 			return aaa.Subscriber{}, fmt.Errorf("profile %q: %w", dn, err)
 		}
 		if len(entries) == 0 {

@@ -281,6 +281,50 @@ func TestServiceAccount(t *testing.T) {
 	}
 }
 
+// TestNoBase: a base that is not there is a mistake of the configuration, not a subscriber whom nobody knows.
+func TestNoBase(t *testing.T) {
+	s := ldaptest.Start(t, entries())
+	o := options(s)
+	o.Base = "ou=nowhere," + ldaptest.Suffix
+	_, err := try(open(t, o), aaa.MechanismPlain, "alice", "wonderland")
+	if !errors.Is(err, aaa.ErrUnavailable) || !strings.Contains(err.Error(), o.Base) {
+		t.Errorf("got %v, want the base named", err)
+	}
+}
+
+// TestPasswordPolicy: a directory that says why it refuses a right password is heard.
+func TestPasswordPolicy(t *testing.T) {
+	s := ldaptest.Start(t, entries()+`
+dn: cn=expires,dc=isp,dc=example
+objectClass: device
+objectClass: pwdPolicy
+cn: expires
+pwdAttribute: userPassword
+pwdMaxAge: 1
+
+dn: uid=late,ou=people,dc=isp,dc=example
+objectClass: inetOrgPerson
+uid: late
+cn: Late
+sn: L
+userPassword: latepw
+pwdPolicySubentry: cn=expires,dc=isp,dc=example
+`)
+	a := open(t, options(s))
+	var err error
+	for start := time.Now(); time.Since(start) < 10*time.Second; { // it expires within two seconds
+		if _, err = try(a, aaa.MechanismPlain, "late", "latepw"); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, aaa.ErrRejected) || !strings.Contains(err.Error(), "Password expired") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := try(a, aaa.MechanismPlain, "late", "wrong"); err == nil || strings.Contains(err.Error(), "expired") {
+		t.Errorf("a wrong password: %v", err)
+	}
+}
+
 func TestValidate(t *testing.T) {
 	good := ldap.Options{URLs: []string{"ldap://127.0.0.1"}, Base: "dc=isp,dc=example"}
 	tests := []struct {

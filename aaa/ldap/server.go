@@ -39,6 +39,9 @@ func newServer(rawURL string, o Options) *server {
 // errServer: this server cannot answer now, another might.
 var errServer = errors.New("directory server cannot answer")
 
+// errAbsent: what the search starts from is not there, or must not be seen.
+var errAbsent = errors.New("no such object")
+
 // wrapServer marks err as one that another server might not have, or returns it as it is: the directory's answer.
 func (s *server) wrapServer(err error) error {
 	code := ldapv3.LDAPResultOther
@@ -116,7 +119,7 @@ func (s *server) search(ctx context.Context, request *ldapv3.SearchRequest) ([]*
 			return result.Entries, nil
 		}
 		if ldapv3.IsErrorWithCode(err, ldapv3.LDAPResultNoSuchObject) {
-			return nil, nil
+			return nil, errAbsent
 		}
 		err = s.wrapServer(err)
 		if !errors.Is(err, errServer) {
@@ -142,7 +145,7 @@ func (s *server) bind(ctx context.Context, dn, password string) error {
 		if err != nil {
 			return err
 		}
-		err = conn.Bind(dn, password)
+		result, err := conn.SimpleBind(ldapv3.NewSimpleBindRequest(dn, password, []ldapv3.Control{ldapv3.NewControlBeheraPasswordPolicy()}))
 		if err != nil && ldapv3.IsErrorWithCode(err, ldapv3.ErrorNetwork) && idle {
 			_ = conn.Close() // closed while it lay idle; the others may be, too, and a fresh one tells
 			continue
@@ -153,10 +156,23 @@ func (s *server) bind(ctx context.Context, dn, password string) error {
 		}
 		s.binders <- conn // there is room: at most as many are out as bindSlots has places
 		if err != nil {
-			return s.wrapServer(err)
+			return s.wrapServer(explain(err, result))
 		}
 		return nil
 	}
+}
+
+// explain adds why a bind was refused, if the directory has a password policy that tells (draft-behera-ldap-password-policy): the code
+// alone is that of a wrong password.
+func explain(err error, result *ldapv3.SimpleBindResult) error {
+	if result == nil {
+		return err
+	}
+	policy, ok := ldapv3.FindControl(result.Controls, ldapv3.ControlTypeBeheraPasswordPolicy).(*ldapv3.ControlBeheraPasswordPolicy)
+	if !ok || policy.Error < 0 {
+		return err
+	}
+	return fmt.Errorf("%w (%s)", err, policy.ErrorString)
 }
 
 // binder takes an idle connection or opens one.

@@ -29,6 +29,12 @@ alice	Cleartext-Password := "wonderland"
 
 blocked	Auth-Type := Reject
 	Reply-Message = "Account suspended"
+
+lost	Cleartext-Password := "wonderland"
+	Framed-IPv6-Pool = "nowhere"
+
+multicast	Cleartext-Password := "wonderland"
+	Delegated-IPv6-Prefix = "ff02::/56"
 `
 
 // secretFile writes a secret where the configuration wants it.
@@ -227,6 +233,12 @@ func TestCheckLogin(t *testing.T) {
 			if f.bad != bad || strings.Contains(f.detail, "2001:db8:7777::/48") == bad {
 				t.Errorf("%+v, want bad %v", f, bad)
 			}
+		}
+	}
+	for user, want := range map[string]string{"lost": `pool "nowhere" of "lost": there is none`, "multicast": "foreign prefix ff02::/56"} {
+		findings, err := checkLogin(t.Context(), c, user, "wonderland")
+		if err != nil || len(findings) != 2 || !findings[0].bad || !strings.Contains(findings[0].detail, "would be refused: ") || !strings.Contains(findings[0].detail, want) {
+			t.Errorf("%s: %+v %v, want %s", user, findings, err, want)
 		}
 	}
 	server.Stop()

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 	"ddtb/aaa"
 	"ddtb/cmd/ddtb/config"
+	"ddtb/provision"
 )
 
 // checkLoginTime bounds one login of ddtb check --auth.
@@ -40,7 +42,7 @@ func checkLogin(ctx context.Context, c config.Config, user, password string) ([]
 		}
 		for _, m := range backend.Mechanisms() {
 			if m != aaa.MechanismAnonymous {
-				all = append(all, tryLogin(ctx, name, backend, m, login(m, user, c.TSP.Realm, password)))
+				all = append(all, tryLogin(ctx, c, name, backend, m, login(m, user, c.TSP.Realm, password)))
 			}
 		}
 		if backend.close != nil {
@@ -52,8 +54,8 @@ func checkLogin(ctx context.Context, c config.Config, user, password string) ([]
 	return all, nil
 }
 
-// tryLogin logs in once, and tells what was granted or why not.
-func tryLogin(ctx context.Context, name string, a aaa.Authenticator, m aaa.Mechanism, credential aaa.Credential) finding {
+// tryLogin logs in once, and tells what was granted or why not, or why it cannot be had from the pools.
+func tryLogin(ctx context.Context, c config.Config, name string, a aaa.Authenticator, m aaa.Mechanism, credential aaa.Credential) finding {
 	ctx, cancel := context.WithTimeout(ctx, checkLoginTime)
 	defer cancel()
 	f := finding{what: fmt.Sprintf("login at %s by %s", name, m)}
@@ -65,10 +67,20 @@ func tryLogin(ctx context.Context, name string, a aaa.Authenticator, m aaa.Mecha
 		}
 		return f
 	}
-	granted := []string{"accepted as " + s.Name}
+	f.detail = granted(s)
+	if err := provision.CheckGrant(config.Leases(c.Pools), s); err != nil {
+		f.bad = true
+		f.detail += "; its tunnel would be refused: " + err.Error()
+	}
+	return f
+}
+
+// granted tells what a backend gives a subscriber.
+func granted(s aaa.Subscriber) string {
+	all := []string{"accepted as " + s.Name}
 	add := func(name string, value any, set bool) {
 		if set {
-			granted = append(granted, fmt.Sprintf("%s %v", name, value))
+			all = append(all, fmt.Sprintf("%s %v", name, value))
 		}
 	}
 	add("pool", s.Pool, s.Pool != "")
@@ -80,10 +92,10 @@ func tryLogin(ctx context.Context, name string, a aaa.Authenticator, m aaa.Mecha
 	add("interim", s.InterimInterval, s.InterimInterval != 0)
 	add("bit/s up", s.Rate.Up, s.Rate.Up != 0)
 	add("bit/s down", s.Rate.Down, s.Rate.Down != 0)
+	add("no rate: neither a rate nor an [[aaa.plan]] is the filter", strconv.Quote(s.Filter), s.Filter != "" && s.Rate == aaa.Rate{})
 	add("asked again at the session timeout", "", s.Reauthorize != nil)
 	add("routes passed over:", len(s.Routes), s.Routes != nil)
-	f.detail = strings.Join(granted, ", ")
-	return f
+	return strings.Join(all, ", ")
 }
 
 // login is what a client that knows the password would send.

@@ -87,13 +87,13 @@ func check(p Pool, all []Pool, req Request) error {
 	case req.Index >= p.Size:
 		return fmt.Errorf("index %d, below %d expected: %w", req.Index, p.Size, ErrInvalid)
 	case req.Foreign != netip.Prefix{}:
-		return validForeign(all, req.Foreign)
+		return ValidForeign(all, req.Foreign)
 	}
 	return nil
 }
 
-// validForeign refuses a prefix that no subscriber can have beside the pools.
-func validForeign(pools []Pool, prefix netip.Prefix) error {
+// ValidForeign refuses a prefix that no subscriber can have beside the pools.
+func ValidForeign(pools []Pool, prefix netip.Prefix) error {
 	if validBase(prefix.Addr()) != nil || prefix.Masked() != prefix || prefix.Bits() < 16 || prefix.Bits() > 64 {
 		return fmt.Errorf("foreign prefix %v, a unicast prefix of 16 to 64 bits expected: %w", prefix, ErrInvalid)
 	}

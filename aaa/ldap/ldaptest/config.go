@@ -29,6 +29,7 @@ include @/ddtb.schema
 modulepath /usr/lib/ldap
 moduleload back_mdb.so
 moduleload memberof.so
+moduleload ppolicy.so
 TLSCACertificateFile @/cert.pem
 TLSCertificateFile @/cert.pem
 TLSCertificateKeyFile @/key.pem
@@ -57,6 +58,7 @@ index objectClass,uid,member eq
 dbnosync
 overlay memberof
 memberof-refint TRUE
+overlay ppolicy
 `
 
 const base = `dn: ` + Suffix + `
