@@ -27,6 +27,7 @@ func command(stdout, stderr io.Writer, getenv func(string) string) *cobra.Comman
 	root := &cobra.Command{
 		Use:           "tspc",
 		Short:         "IPv6 through a tunnel broker (TSP, RFC 5572)",
+		Version:       version,
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -41,6 +42,8 @@ func command(stdout, stderr io.Writer, getenv func(string) string) *cobra.Comman
 			return run(cmd.Context(), c, o, stdout, stderr, getenv)
 		},
 	}
+	root.SetVersionTemplate("tspc {{.Version}}\n")
+	root.InitDefaultVersionFlag()
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })

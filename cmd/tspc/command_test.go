@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,5 +112,14 @@ func TestNoFileNeeded(t *testing.T) {
 	}
 	if out, err := execute(nil, "--check", "--server", "a.example"); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	var out strings.Builder
+	root := command(&out, io.Discard, func(string) string { return "" })
+	root.SetArgs([]string{"--version"})
+	if err := root.Execute(); err != nil || out.String() != "tspc "+version+"\n" {
+		t.Errorf("%q, %v", out.String(), err)
 	}
 }

@@ -14,6 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// version is set by the linker.
+var version = "unknown"
+
 // Exit codes.
 const (
 	exitFailed = 1 // no tunnel, or the machine could not be put back as it was
