@@ -49,7 +49,7 @@ func (s *Store) authenticate(ctx context.Context, name string, login aaa.Login) 
 	if !known && s.opts.Chained {
 		return aaa.Subscriber{}, aaa.ErrUnknown
 	}
-	attempt := s.guard.attempt(name, login.Client.Addr())
+	attempt := s.guard.attempt(name, login.Client.Addr(), login.Credential.Mechanism() != aaa.MechanismPlain)
 	switch s.guard.admit(attempt) {
 	case admitted:
 	case refused:

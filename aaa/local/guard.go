@@ -12,7 +12,7 @@ import (
 // Limits bound guessing. Each zero field stands for its default.
 //
 // A bucket holds so many failures, and one more fits every so often. A source is an IPv4 address or the /64 of an IPv6
-// address.
+// address; it has one bucket for passwords and one for answers to challenges.
 type Limits struct {
 	// Of one account from one source. Full: ErrThrottled, nothing is verified. Defaults: 8, 30 s.
 	Pair  int
@@ -92,15 +92,21 @@ func newGuard(limits Limits, clock func() time.Time) *guard {
 // attempt is one login of an account from a source.
 type attempt struct{ pair, source, account uint64 }
 
-func (g *guard) attempt(name string, client netip.Addr) attempt {
+// attempt of an account from a source. Over UDP a password can come from anybody who forges the subscriber's address, and the response to a
+// challenge cannot: answered keeps the failures of the two apart, so that forged passwords lock nobody out who answers challenges.
+func (g *guard) attempt(name string, client netip.Addr, answered bool) attempt {
 	source := client.Unmap().WithZone("")
 	if source.Is6() {
 		p, _ := source.Prefix(64) // cannot fail
 		source = p.Addr()
 	}
 	hash := func(s string) uint64 { return maphash.String(g.seed, s) }
+	kind := "password "
+	if answered {
+		kind = "answer "
+	}
 	return attempt{
-		pair: hash("pair " + source.String() + " " + name), source: hash("source " + source.String()), account: hash("account " + name),
+		pair: hash("pair " + kind + source.String() + " " + name), source: hash("source " + kind + source.String()), account: hash("account " + name),
 	}
 }
 

@@ -223,6 +223,20 @@ func TestPairLimitParallel(t *testing.T) {
 	}
 }
 
+// A wrong password can come from anybody who forges the subscriber's address: it keeps no one out who answers a challenge from there.
+func TestForgedPasswords(t *testing.T) {
+	s, _ := openStore(t, t.TempDir(), Options{Limits: Limits{Pair: 3, Source: 6}})
+	mustAdd(t, s, "secret", Account{Name: "alice"}, Account{Name: "bob"})
+	for range 3 {
+		wantLogin(t, s, plain("alice", "wrong"), aaa.ErrRejected)
+		wantLogin(t, s, plain("mallory", "wrong"), aaa.ErrUnknown)
+	}
+	wantLogin(t, s, plain("alice", "secret"), aaa.ErrThrottled)
+	wantLogin(t, s, plain("bob", "secret"), aaa.ErrThrottled)
+	wantLogin(t, s, digest("alice", "secret"), nil)
+	wantLogin(t, s, digest("bob", "secret"), nil)
+}
+
 func TestSourceLimit(t *testing.T) {
 	s, c := openStore(t, t.TempDir(), Options{Limits: Limits{Source: 10, SourceEvery: time.Second}})
 	mustAdd(t, s, "secret", Account{Name: "alice"}, Account{Name: "bob"})
