@@ -99,6 +99,41 @@ func TestRedisGuide(t *testing.T) {
 	}
 }
 
+// TestStandIn follows contrib/redis.md for a server that does not come back: a daemon of its name elsewhere gives the Stop
+// record of each of its sessions, and takes no subscriber.
+func TestStandIn(t *testing.T) {
+	server := redistest.Start(t)
+	old, other := redisSite(t, server), redisSite(t, server)
+	old.lines["session"] += "\n[aaa]\naccounting = \"log\""
+	other.lines["session"] += "\n[aaa]\naccounting = \"log\"\n[fleet]\nbalance = \"always\""
+	r := old.start(t)
+	r.addUser(t, "alice", "secret")
+	loginSoon(t, old, "alice")
+	session := r.sessions(t)[0].ID
+	if err := r.stop(); err != nil { // its tunnels stay, and its leases
+		t.Fatal(err)
+	}
+	heir := other.start(t)
+	stop := regexp.MustCompile(`"status":"Stop","session":"` + session + `"`)
+	await(t, "the Stop record", func() bool { return stop.MatchString(heir.logs.String()) })
+	await(t, "no session", func() bool { return len(heir.sessions(t)) == 0 })
+	heir.addUser(t, "bob", "secret")
+	if _, err := other.login(t, "udp", tsp.Client{User: "bob", Password: "secret"}, tsp.Request{Type: tsp.V6UDPV4}); err == nil {
+		t.Error("a subscriber got a tunnel of the daemon that stands in")
+	}
+	if err := heir.stop(); err != nil {
+		t.Fatal(err)
+	}
+	back := old.start(t)
+	await(t, "the old server is back", func() bool { return strings.Contains(back.logs.String(), `"recovered"`) })
+	for name, logs := range map[string]string{"the daemon that stands in": heir.logs.String(), "the old server": r.logs.String() + back.logs.String()} {
+		want := map[bool]int{true: 1, false: 0}[strings.HasPrefix(name, "the daemon")]
+		if n := len(stop.FindAllString(logs, -1)); n != want {
+			t.Errorf("%s gave %d Stop records, expected %d", name, n, want)
+		}
+	}
+}
+
 // TestRedisAway: while Redis is away a subscriber with a tunnel here gets it again, another is told to try later.
 func TestRedisAway(t *testing.T) {
 	server := redistest.Start(t, "--appendonly", "yes")

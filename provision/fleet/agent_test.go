@@ -326,6 +326,38 @@ func TestServerComesBack(t *testing.T) {
 	})
 }
 
+// The server that died never comes back. A daemon of its name, on whatever host and without its tunnels, ends what it had, each
+// session once, also those that nobody took over; should the old one come back after all, it finds nothing more to give.
+func TestServerNeverComesBack(t *testing.T) {
+	eachShared(t, func(t *testing.T, f shared) {
+		a, b := start(t, 1, f.store(t, "ts1"), f.board(), nil), start(t, 2, f.store(t, "ts2"), f.board(), nil)
+		taken, left := a.login("alice", 1), a.login("bob", 9)
+		a.stop()
+		moved := b.login("alice", 1)
+		heir, records := start(t, 1, f.store(t, "ts1"), f.board(), nil), a.records
+		must(t, heir.broker.Shutdown(t.Context(), false))
+		heir.stop()
+		for s, cause := range map[string]aaa.Cause{taken.ID: aaa.CauseNASReboot, left.ID: aaa.CauseAdminReboot} {
+			stops := slices.DeleteFunc(heir.records.Session(s), func(r aaa.Record) bool { return r.Status != aaa.StatusStop })
+			if len(stops) != 1 || stops[0].Cause != cause {
+				t.Errorf("Stop records of %s: %+v; expected one for cause %v", s, stops, cause)
+			}
+		}
+		before := len(records.Records())
+		late, err := provision.New(config("ts1"), provision.Deps{Store: f.store(t, "ts1"), Datapath: a.path, Accountant: records, Logger: zerolog.Nop()})
+		must(t, err)
+		must(t, late.Recover(t.Context()))
+		for _, r := range records.Records()[before:] {
+			if r.Session != "" {
+				t.Errorf("the server that came back after all gave %+v", r)
+			}
+		}
+		if _, there := b.broker.Session(moved.ID); !there || b.tunnels() != 1 || a.tunnels() != 0 {
+			t.Errorf("%d tunnels at ts2, %d at ts1; expected 1 and 0", b.tunnels(), a.tunnels())
+		}
+	})
+}
+
 // Alone a server needs no board.
 func TestAlone(t *testing.T) {
 	a := start(t, 1, leases(t), nil, nil)
