@@ -20,9 +20,14 @@ import (
 type acquitting struct {
 	lease.Store
 
-	mu   sync.Mutex // held while the store is waited for: no write overtakes
-	paid []lease.Holder
+	mu    sync.Mutex // held while the store is waited for: no write overtakes
+	paid  []lease.Holder
+	err   error     // of the last flush
+	until time.Time // before this it is not tried again: a store that is away is not waited for by everybody in turn
 }
+
+// flushAgain is how long after a failure the next flush may begin.
+const flushAgain = time.Second
 
 // acquit notes such sessions. It may wait for what is being released.
 func (a *acquitting) acquit(holders ...lease.Holder) {
@@ -35,13 +40,17 @@ func (a *acquitting) acquit(holders ...lease.Holder) {
 func (a *acquitting) flush(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.paid) == 0 {
+	switch {
+	case len(a.paid) == 0:
 		return nil
+	case time.Now().Before(a.until):
+		return a.err
 	}
 	ctx, cancel := detach(ctx)
 	defer cancel()
 	if err := a.Store.Release(ctx, a.paid...); err != nil {
-		return fmt.Errorf("release what %d sessions left: %w", len(a.paid), err)
+		a.err, a.until = fmt.Errorf("release what %d sessions left: %w", len(a.paid), err), time.Now().Add(flushAgain)
+		return a.err
 	}
 	a.paid = nil
 	return nil

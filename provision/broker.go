@@ -50,6 +50,7 @@ type Broker struct {
 	ready    atomic.Bool // Recover has come through
 	draining atomic.Bool // Shutdown has begun
 	drained  atomic.Bool // Drain
+	unmarked atomic.Bool // the last try to mark leases failed
 	peers    atomic.Pointer[Peers]
 
 	*table

@@ -27,11 +27,11 @@ func (b *Broker) extendLeases(ctx context.Context, s *settings, entries []*entry
 	return nil
 }
 
-// mark lets leases tell what their sessions have counted, and extends them. What is told in an Interim record has been told
-// here before: should the host die, the Stop record says no less.
-func (b *Broker) mark(ctx context.Context, entries []*entry) error {
+// mark lets leases tell what their sessions have counted. What is told in an Interim record has been told here before: should
+// the host die, the Stop record says no less.
+func (b *Broker) mark(ctx context.Context, entries ...[]*entry) error {
 	b.mu.Lock()
-	b.fresh = append(b.fresh, entries...)
+	b.fresh = append(b.fresh, slices.Concat(entries...)...)
 	b.mu.Unlock()
 	return b.markStarted(ctx)
 }
@@ -41,11 +41,15 @@ func (b *Broker) mark(ctx context.Context, entries []*entry) error {
 func (b *Broker) markStarted(ctx context.Context) error {
 	s := b.settings.Load()
 	fresh := b.takeFresh()
+	size := extendBatch
+	if b.unmarked.Load() {
+		size = 1 // the store may still be away, and who is locked waits for it
+	}
 	var left []*entry
 	var errs []error
 	for len(fresh) > 0 && errors.Join(errs...) == nil {
-		batch := fresh[:min(extendBatch, len(fresh))]
-		fresh = fresh[len(batch):]
+		batch := fresh[:min(size, len(fresh))]
+		fresh, size = fresh[len(batch):], extendBatch
 		locked, busy := b.lockAll(batch)
 		left = append(left, busy...)
 		entries, holders := b.startedHolders(locked)
@@ -53,7 +57,7 @@ func (b *Broker) markStarted(ctx context.Context) error {
 		for _, e := range locked {
 			b.locks.unlock(e.lockKey())
 		}
-		if err != nil {
+		if b.unmarked.Store(err != nil); err != nil {
 			left = append(left, locked...)
 		}
 		errs = append(errs, err, b.endLost(ctx, lost))

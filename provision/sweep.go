@@ -41,7 +41,7 @@ type sweepState struct {
 type due struct {
 	ends     map[aaa.Cause][]*entry
 	records  []*entry
-	mark     []*entry          // their leases are to be extended, and to tell what was counted
+	extend   []*entry
 	renew    []*entry          // their backend is to be asked again
 	missing  []*entry          // in force here, not in the datapath
 	strays   map[uint32]uint64 // tunnels in the datapath of a session that is not ours: session by id
@@ -87,7 +87,7 @@ func (b *Broker) sweep(ctx context.Context) {
 	s := b.settings.Load()
 	errs := []error{b.store.flush(ctx), b.finishEndings(ctx), b.expireOffers(ctx, s), b.markStarted(ctx)}
 	found, err := b.look(ctx, s)
-	errs = append(errs, err, b.mark(ctx, found.mark), b.repair(ctx, s, found.missing), b.removeStrays(ctx, found.strays))
+	errs = append(errs, err, b.extendLeases(ctx, s, found.extend), b.mark(ctx, found.records, found.extend), b.repair(ctx, s, found.missing), b.removeStrays(ctx, found.strays))
 	for cause, entries := range found.ends {
 		errs = append(errs, b.each(ctx, entries, b.endBy(cause)))
 	}
@@ -161,12 +161,13 @@ func (b *Broker) lookAt(s *settings, states []datapath.State, found *due) {
 			found.ends[cause] = append(found.ends[cause], e)
 			continue
 		case e.interim != 0 && int64(e.interim) <= now/1000:
-			found.records, found.mark = append(found.records, e), append(found.mark, e)
-		case e.leaseEnd < renew:
-			found.mark = append(found.mark, e)
+			found.records = append(found.records, e)
 		}
 		if e.extra != nil && e.extra.renewal != nil && e.extra.renewal.at <= now {
 			found.renew = append(found.renew, e)
+		}
+		if e.leaseEnd < renew {
+			found.extend = append(found.extend, e)
 		}
 	}
 	b.metrics.traffic(gained)
