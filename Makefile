@@ -22,7 +22,7 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 TOOLS := ip:iproute2 nft:nftables ping:iputils-ping ethtool:ethtool
 TESTTOOLS := $(TOOLS) freeradius:freeradius radclient:freeradius-utils slapd:slapd ldapadd:ldap-utils redis-server:redis-server redis-cli:redis-tools \
 	bird:bird2 /usr/lib/frr/zebra:frr
-BENCHTOOLS := $(TOOLS) iperf3:iperf3 redis-server:redis-server
+BENCHTOOLS := $(TOOLS) iperf3:iperf3 redis-server:redis-server freeradius:freeradius radclient:freeradius-utils slapd:slapd ldapadd:ldap-utils
 
 VMTOOLS := $(TOOLS) gcc:gcc /usr/include/stdio.h:libc6-dev qemu-system-x86_64:qemu-system-x86 /bin/busybox:busybox-static cpio:cpio depmod:kmod xz:xz-utils gcc-12:gcc-12 tc:iproute2 flock:util-linux
 

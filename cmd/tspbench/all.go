@@ -38,6 +38,11 @@ func all(ctx context.Context, p plan, r *report) error {
 	r.measure(ctx, "ping", func(ctx context.Context, r *report) error { return ping(ctx, p.ping, r) })
 	r.measure(ctx, "tcp", func(ctx context.Context, r *report) error { return tcp(ctx, p.tcp, r) })
 	r.measure(ctx, "acct", func(ctx context.Context, r *report) error { return acct(ctx, p.acct, r) })
+	if p.servers {
+		r.measure(ctx, "radius", func(ctx context.Context, r *report) error { return radiusLogins(ctx, p.radius, r) })
+		r.measure(ctx, "ldap", func(ctx context.Context, r *report) error { return ldapLogins(ctx, p.ldap, r) })
+		r.measure(ctx, "delivery", func(ctx context.Context, r *report) error { return delivery(ctx, p.delivery, r) })
+	}
 	for _, sessions := range p.smaller {
 		o := p.restart
 		o.sessions = sessions

@@ -21,7 +21,8 @@ type plan struct {
 	radius   aaaOptions
 	ldap     aaaOptions
 	delivery deliveryOptions
-	broker   int // sessions of the broker alone, 0 for none
+	servers  bool // radius, ldap and delivery too, which need servers of the ISP's
+	broker   int  // sessions of the broker alone, 0 for none
 
 	takeover takeoverOptions
 }
@@ -49,6 +50,7 @@ func fullPlan() plan {
 		delivery: deliveryOptions{records: 20_000, rounds: 5, state: os.TempDir(), contrib: "contrib"},
 		broker:   1_000_000,
 
+		servers:  true,
 		takeover: takeoverOptions{program: beside("ddtb"), state: os.TempDir(), redis: "redis-server", count: 2000},
 	}
 }
@@ -62,7 +64,7 @@ func quickPlan() plan {
 	p.tcp = tcpOptions{repeat: 1, duration: time.Second}
 	p.restart.repeat = 1
 	p.acct.records = 40_000
-	p.smaller, p.broker, p.takeover.count = nil, 0, 100
+	p.smaller, p.broker, p.takeover.count, p.servers = nil, 0, 100, false
 	p.lease.leases, p.lease.duration = []int{1000}, time.Second
 	return p
 }

@@ -60,6 +60,6 @@ func Confine(cpus []int) error {
 			return fmt.Errorf("sched_setaffinity: %w", err)
 		}
 	}
-	runtime.GOMAXPROCS(max(2, len(cpus)))
+	runtime.GOMAXPROCS(max(2, len(cpus))) // with one alone everything waits for the disk, as ddtb knows, too
 	return nil
 }
