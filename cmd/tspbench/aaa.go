@@ -51,7 +51,7 @@ type aaaServer interface {
 
 // aaaLogins measures complete logins with accounts that another server knows, and what that server does for a bare client, in
 // turn: both have the same machine at the same time.
-func aaaLogins(ctx context.Context, name string, make func(*apart) aaaServer, o aaaOptions, r *report) (err error) {
+func aaaLogins(ctx context.Context, name string, newServer func(*apart) aaaServer, o aaaOptions, r *report) (err error) {
 	if err := positive(map[string]int{"logins": o.logins, "rounds": o.rounds, "window": o.window}); err != nil {
 		return err
 	}
@@ -60,10 +60,10 @@ func aaaLogins(ctx context.Context, name string, make func(*apart) aaaServer, o 
 		return err
 	}
 	defer func() { err = errors.Join(err, cpus.join()) }()
-	server := make(cpus)
+	server := newServer(cpus)
 	mechanisms := []sasl.Mechanism{sasl.Plain, sasl.DigestMD5}
 	settings := daemonOptions{program: o.program, state: o.state, sessions: len(mechanisms) * o.rounds * o.logins, subscribers: server}
-	return withDaemon(ctx, settings, r, func(d *daemon, _ uint64) error {
+	return withDaemon(ctx, settings, r, func(d *daemon, before uint64) error {
 		if err := server.open(d.server); err != nil {
 			return err
 		}
@@ -77,6 +77,11 @@ func aaaLogins(ctx context.Context, name string, make func(*apart) aaaServer, o 
 			short := strings.ToLower(strings.TrimSuffix(string(mechanism), "-MD5"))
 			c.figures("login."+name+"."+short, r)
 		}
+		after, err := d.memory()
+		if err != nil {
+			return err
+		}
+		r.add(fmt.Sprintf("session.%s.bytes.%d", name, settings.sessions), d.each(before, after), "B/session", sessionGoal)
 		return nil
 	})
 }

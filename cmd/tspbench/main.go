@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 
-// Command tspbench measures ddtb: packets, ping, TCP, logins, memory, restarts. It prints a table for people, and for
-// programs a line "result NAME VALUE UNIT" for each figure, both on standard output; progress goes to standard error.
+// Command tspbench measures ddtb: packets, ping, TCP, logins, accounting, memory, restarts, takeovers. It prints a table for
+// people, and for programs a line "result NAME VALUE UNIT" for each figure, both on standard output; progress goes to standard
+// error.
 //
 // Everything runs in network namespaces that vanish with it. A figure below its goal is told as such and is no error;
 // something that could not be measured is.
