@@ -83,11 +83,19 @@ func delivery(ctx context.Context, o deliveryOptions, r *report) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	if err := to.compare(ctx, s, o, r); err != nil {
+		return err
+	}
+	return detailed(server.Detail(), 2*o.rounds*o.records)
+}
+
+// compare measures both ways in turn and reports them.
+func (c *counted) compare(ctx context.Context, s *spool.Spool, o deliveryOptions, r *report) error {
 	var bare, spooled []float64
 	for round := range o.rounds {
 		began := time.Now()
 		if _, err := flood(ctx, o.records, bareDeliveries, func(ctx context.Context, i int) error {
-			return to.to.Deliver(ctx, acctRecord(2*round, i, 0, aaa.StatusStart))
+			return c.to.Deliver(ctx, acctRecord(2*round, i, 0, aaa.StatusStart))
 		}); err != nil {
 			return fmt.Errorf("bare client: %w", err)
 		}
@@ -95,7 +103,7 @@ func delivery(ctx context.Context, o deliveryOptions, r *report) (err error) {
 		if err := writeRecords(ctx, s, acctOptions{records: o.records, producers: 1024, series: 2*round + 1}); err != nil {
 			return err
 		}
-		took, err := to.drain(ctx, s, o.records)
+		took, err := c.drain(ctx, s, o.records)
 		if err != nil {
 			return err
 		}
@@ -104,7 +112,7 @@ func delivery(ctx context.Context, o deliveryOptions, r *report) (err error) {
 	r.add("acct.delivery.per_s", median(spooled), "records/s", goal{})
 	r.add("acct.delivery.server.per_s", median(bare), "records/s", goal{})
 	r.add("acct.delivery.vs_server", medianRatio(spooled, bare), "x", shareGoal)
-	return detailed(server.Detail(), 2*o.rounds*o.records)
+	return nil
 }
 
 // counted delivers records and tells when the last of some is taken.
