@@ -149,7 +149,7 @@ func (t *tool) leaseReserveCommand() *cobra.Command {
 		Use:   "reserve LEASE --user NAME",
 		Short: "Keep an endpoint and prefix for a user for ever",
 		Long: `Keep an endpoint and its prefix for a user for ever, or with --off no longer: his next login in that pool gets them.
-It is refused while somebody else holds them. ` + leaseArgument,
+It is refused while somebody else holds them, and for lease.quarantine after that or after the end of a reservation. ` + leaseArgument,
 		Args: exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if user == "" {

@@ -221,7 +221,7 @@ func (t *table) reserve(now time.Time, pool string, index uint32, owner string, 
 	}
 	e := p.get(index)
 	other := e.owner() != owner
-	if e.is(kept) && other || on && e.active(now) && other {
+	if other && (e.is(kept) || on && e.is(used) && !t.rested(e, now)) {
 		return fmt.Errorf("pool %q index %d: %w", pool, index, ErrTaken)
 	}
 	if e.is(kept) == on {
@@ -229,7 +229,7 @@ func (t *table) reserve(now time.Time, pool string, index uint32, owner string, 
 	}
 	current, reserved := p.find(owner)
 	if !on {
-		t.unreserve(p, index, e, current)
+		t.unreserve(p, now, index, e, current)
 		return nil
 	}
 	if reserved != 0 {
@@ -246,9 +246,13 @@ func (t *table) reserve(now time.Time, pool string, index uint32, owner string, 
 	return nil
 }
 
-// unreserve ends a reservation. Its owner keeps the index as anybody keeps his last one, unless he has another.
-func (t *table) unreserve(p *poolTable, index uint32, e entry, current uint32) {
+// unreserve ends a reservation. Its owner keeps the index as anybody keeps his last one, unless he has another; it rests
+// from now on.
+func (t *table) unreserve(p *poolTable, now time.Time, index uint32, e entry, current uint32) {
 	e.flags &^= kept
+	if end := now.UnixNano(); !e.is(held) || e.end < end {
+		e.end = end
+	}
 	if current != 0 && !e.is(held) {
 		e = e.disowned(0)
 	}

@@ -71,9 +71,10 @@ type Store interface {
 	// Release ends leases held by the given sessions: they become Idle or Reserved. What is displaced goes. One that is
 	// neither is no error.
 	Release(ctx context.Context, holders ...Holder) error
-	// Reserve keeps index for owner for ever (on) or no longer (off). ErrTaken if another owner holds or reserved it, or if
-	// this one has another reservation in the pool. Who rests in it loses it. An owner with a lease elsewhere in the pool
-	// keeps that until his next Acquire, which gives him the reserved index.
+	// Reserve keeps index for owner for ever (on) or no longer (off). ErrTaken if another owner holds or reserved it or has
+	// it in quarantine, or if this one has another reservation in the pool. Who had it before that loses it. An owner with
+	// a lease elsewhere in the pool keeps that until his next Acquire, which gives him the reserved index. One that is not
+	// reserved any more is in quarantine from then on, if nobody holds it.
 	Reserve(ctx context.Context, pool string, index uint32, owner string, on bool) error
 	// All yields every lease there is, in any order. An error ends it. Leases that change meanwhile may be seen either way.
 	// An Active lease past its end is yielded as such, with its Data (its broker still owes the Stop record), until somebody

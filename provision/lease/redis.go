@@ -40,13 +40,17 @@ type RedisOptions struct {
 //
 // Redis replicates asynchronously: a failover may lose what it has acknowledged, and so may a restart. The replication id
 // (INFO, master_replid) changes with each; every script looks at it first. When it has changed, a new epoch begins: for
-// the time of Grace only owners are served whose index cannot have been given away by a lost write, indices that may
-// have been are passed over, and every node asserts what it serves, which it keeps in memory for this. An index
-// somebody had goes to nobody else until all nodes have done so, or until their leases must have ended. A clock
-// of Redis that jumps begins an epoch, too, without grace.
+// the time of Grace only owners are served whose index cannot have been given away by a lost write, and every node asserts
+// what it serves, which it keeps in memory for this. Until all nodes have done so, or until their leases must have ended,
+// an index somebody had goes to nobody else, nor does one wanted by number or a foreign prefix; who is new gets one beyond
+// all that were ever used, as far as Redis or any node remembers. Nodes remember each other as well, so that a
+// Redis that lost everything, or the same dump restored again and again, knows whom to wait for. A clock of Redis that jumps
+// begins an epoch, too, without grace.
 //
-// Not covered: the same old dump restored twice; a node that cannot reach Redis throughout the grace and serves an index that was reserved, or wanted by
-// number, in the moment of writes that were lost; and one that serves leases of a Redis that lost everything.
+// Not covered: what nobody who can reach Redis remembers. That is a node that cannot, throughout the grace and after it, while
+// Redis has lost everything (or has a dump from before the node was there) and every other node was started anew
+// since; and an index given by number, or more than a thousand new ones, far beyond all others in the moment before, by such
+// a node.
 //
 // While Redis does not answer, leases this node serves live on until half a quarantine past their end: nobody can have
 // their index before. Their owners may take them over with a new session (Acquire); nobody else gets anything.
@@ -80,11 +84,26 @@ type sharedPool struct {
 	epoch    string // in which Redis is, as it says it
 	asserted string // in which all that is served here was asserted
 	usage    Usage  // of the last look
+
+	// What Redis has said last, for one that has lost it.
+	last  uint32   // index that was used
+	nodes []string // that may serve something
 }
 
 // OpenRedis makes the store of pools, and the pools themselves where Redis does not know them. Pools that Redis has with
 // other addresses or more indices are an error, unless Drop is set: then all their leases are forgotten.
 func OpenRedis(ctx context.Context, pools []Pool, o RedisOptions) (*Redis, error) {
+	r, err := openRedis(ctx, pools, o)
+	if err != nil {
+		return nil, err
+	}
+	ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	r.done.Go(func() { r.watch(ctx) })
+	return r, nil
+}
+
+// openRedis is OpenRedis without anything that runs beside.
+func openRedis(ctx context.Context, pools []Pool, o RedisOptions) (*Redis, error) {
 	if err := Validate(pools); err != nil {
 		return nil, err
 	}
@@ -124,8 +143,6 @@ func OpenRedis(ctx context.Context, pools []Pool, o RedisOptions) (*Redis, error
 	if err := r.look(ctx); err != nil {
 		return nil, err
 	}
-	ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	r.done.Go(func() { r.watch(ctx) })
 	return r, nil
 }
 

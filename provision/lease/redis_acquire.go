@@ -52,12 +52,15 @@ func (r *Redis) acquire(ctx context.Context, p *sharedPool, req Request) (l Leas
 		if err != nil {
 			return heldLease(p, a), err
 		}
-		undo, err := r.claim(ctx, p, req, false)
+		epoch, undo, err := r.claim(ctx, p, req, false)
 		if err != nil {
 			return Lease{}, err
 		}
 		req.Index = uint32(a.number(0))
 		l, err = r.take(ctx, p, req)
+		if err == nil {
+			r.served.change(p, l.Index, l.Session, func(t *tenure) { t.claimed = epoch })
+		}
 		if err == nil || errors.Is(err, ErrUnavailable) { // then it may have got it, and asks again
 			return l, err
 		}
@@ -169,9 +172,13 @@ func (r *Redis) renewHere(p *sharedPool, req Request) (Lease, bool) {
 		return Lease{}, false
 	}
 	if t.session != req.Session {
-		t.session, t.since = req.Session, now.Truncate(time.Millisecond)
+		// Later than the session before by Redis's clock too, which may be ahead of this one.
+		t.session, t.since = req.Session, t.since.Add(time.Millisecond)
+		if at := now.Truncate(time.Millisecond); at.After(t.since) {
+			t.since = at
+		}
 	}
-	t.node, t.forget, t.data, t.epoch = req.Node, req.Forget, req.Data, ""
+	t.node, t.forget, t.data, t.epoch, t.claimed = req.Node, req.Forget, req.Data, "", ""
 	r.served.put(p, index, t)
 	r.metrics.renewed.Inc()
 	return t.lease(p.Pool, index), true
@@ -205,16 +212,16 @@ func (r *Redis) plain() []Pool {
 	return out
 }
 
-// claim has an owner of a pool claim his foreign prefix, and ends the leases whose claims gave way. undo is for a claim
-// that no lease came of.
-func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, his bool) (undo func(context.Context) error, err error) {
+// claim has an owner of a pool claim his foreign prefix, and ends the leases whose claims gave way. epoch is that of the
+// claims; undo is for a claim that no lease came of.
+func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, his bool) (epoch string, undo func(context.Context) error, err error) {
 	a, err := r.run(ctx, scriptClaim, r.foreign, p.Name, req.Owner, req.Session, req.TTL.Milliseconds(), req.Foreign.String(),
 		rangeOf(req.Foreign), flag(his))
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	if err := refusal(a.status); err != nil {
-		return nil, fmt.Errorf("foreign prefix %v: %w", req.Foreign, err)
+		return "", nil, fmt.Errorf("foreign prefix %v: %w", req.Foreign, err)
 	}
 	undo = func(ctx context.Context) error {
 		return r.unclaim(ctx, p, []any{req.Owner, req.Session, req.Foreign.String()})
@@ -231,11 +238,11 @@ func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, his bool)
 		}
 		if other := r.byName[o.text(0)]; other != nil {
 			if _, err := r.run(ctx, scriptYield, other, o.text(1), o.text(2), req.Node); err != nil {
-				return nil, err
+				return "", nil, err
 			}
 		}
 	}
-	return undo, nil
+	return a.epoch, undo, nil
 }
 
 // unclaim gives back claims that leases dropped: user, session and prefix of each.

@@ -64,8 +64,8 @@ func (r *Redis) batches(holders []Holder) iter.Seq2[*sharedPool, []Holder] {
 			}
 			byPool[p] = append(byPool[p], h)
 		}
-		for p, all := range byPool {
-			for some := range slices.Chunk(all, perScript) {
+		for _, p := range append([]*sharedPool{nil}, r.pools...) {
+			for some := range slices.Chunk(byPool[p], perScript) {
 				if !yield(p, some) {
 					return
 				}
@@ -76,9 +76,11 @@ func (r *Redis) batches(holders []Holder) iter.Seq2[*sharedPool, []Holder] {
 
 // extend extends the leases of one pool, and asserts those that Redis knows nothing of since a new epoch.
 func (r *Redis) extend(ctx context.Context, p *sharedPool, ttl time.Duration, holders []Holder) (lost []Holder, err error) {
-	args := []any{ttl.Milliseconds()}
-	for _, h := range holders {
+	args, before := []any{ttl.Milliseconds()}, make([]string, len(holders))
+	for i, h := range holders {
 		args = append(args, h.Index, h.Session, flag(h.Data != nil), h.Data)
+		t, _ := r.served.get(p, h.Index)
+		before[i] = t.epoch // watch may assert it while the script is on its way
 	}
 	began := r.clock()
 	a, err := r.run(ctx, scriptExtend, p, args...)
@@ -89,7 +91,7 @@ func (r *Redis) extend(ctx context.Context, p *sharedPool, ttl time.Duration, ho
 	for i, h := range holders {
 		result := a.text(i)
 		if result == "" {
-			if t, ok := r.served.get(p, h.Index); ok && t.session == h.Session && t.epoch != a.epoch && r.deadline(t).After(began) {
+			if t, ok := r.served.get(p, h.Index); ok && t.session == h.Session && before[i] != a.epoch && r.deadline(t).After(began) {
 				if h.Data != nil {
 					t.data = slices.Clone(h.Data)
 				}
@@ -141,11 +143,13 @@ func (r *Redis) reclaim(ctx context.Context, p *sharedPool, ttl time.Duration, c
 	}
 	for i, c := range claims {
 		if a.text(i) != "" {
+			r.served.change(p, c.Index, c.Session, func(t *tenure) { t.claimed = a.epoch })
 			continue
 		}
 		// Lost with a failover, perhaps, and nobody else's: then he claims it again.
 		if t, ok := r.served.get(p, c.Index); ok && t.session == c.Session && t.foreign.IsValid() {
-			if _, err := r.claim(ctx, p, t.request(p, ttl), true); err == nil {
+			if epoch, _, err := r.claim(ctx, p, t.request(p, ttl), true); err == nil {
+				r.served.change(p, c.Index, c.Session, func(t *tenure) { t.claimed = epoch })
 				continue
 			}
 		}

@@ -139,8 +139,10 @@ func TestRedisFailover(t *testing.T) {
 	replica := master.Replica()
 	sentinels := redistest.Sentinels(t, master, 1, 1, 2*time.Second)
 	a, b := share(t, redistest.SentinelOptions(sentinels), "a"), share(t, redistest.SentinelOptions(sentinels), "b")
-	for r := range a.All(t.Context()) {
-		t.Fatalf("%+v", r)
+	for _, r := range []*lease.Redis{a, b} {
+		for l := range r.All(t.Context()) {
+			t.Fatalf("%+v", l)
+		}
 	}
 	served := map[uint32]string{}
 	get := func(r *lease.Redis, owner string) lease.Lease {

@@ -6,37 +6,76 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"ddtb/provision/redis/redistest"
 )
 
+// worldRound is how many steps a world has; then a new one begins, with the next seed.
+const worldRound = 1000
+
 // TestRedisRandom does things at random to three servers and their Redis: logins, logouts, daemons that die, answers that
-// are lost, servers cut off, failovers that lose writes, dumps restored, everything lost, clocks that jump. Nobody ever
-// has what somebody else has. DDTB_STEPS sets how many steps are taken, DDTB_SEED where chance begins.
+// are lost, commands that arrive late, servers cut off, a Redis that is full, failovers that lose writes, dumps restored,
+// everything lost, clocks that jump. Nobody ever has what somebody else has, and nobody loses anything for no reason.
+// DDTB_STEPS sets how many steps are taken (millions are a matter of an hour), DDTB_SEED where chance begins.
 func TestRedisRandom(t *testing.T) {
-	steps, seed := 2000, uint64(1)
+	steps, seed := 10_000, uint64(1)
 	if s, err := strconv.Atoi(os.Getenv("DDTB_STEPS")); err == nil {
 		steps = s
 	}
 	if s, err := strconv.ParseUint(os.Getenv("DDTB_SEED"), 10, 64); err == nil {
 		seed = s
 	}
-	server := redistest.Start(t, "--enable-debug-command", "yes")
-	for round := uint64(0); steps > 0; round, steps = round+1, steps-1000 {
-		t.Run(fmt.Sprint(seed+round), func(t *testing.T) {
-			w := newWorld(t, server, seed+round)
-			for w.step = range min(steps, 1000) {
-				w.act()
-				w.check()
-			}
-		})
-	}
+	var next atomic.Uint64
+	rounds := uint64((steps + worldRound - 1) / worldRound)
+	var mu sync.Mutex
+	var did worldCounts
+	t.Run("lanes", func(t *testing.T) {
+		for lane := range runtime.GOMAXPROCS(0) {
+			t.Run(fmt.Sprint(lane), func(t *testing.T) {
+				t.Parallel()
+				socket := filepath.Join(t.TempDir(), "s")
+				server := redistest.Start(t, "--enable-debug-command", "yes", "--unixsocket", socket)
+				options := server.Options()
+				options.Addresses = []string{socket}
+				for round := next.Add(1) - 1; round < rounds && !t.Failed(); round = next.Add(1) - 1 {
+					t.Run(fmt.Sprint(seed+round), func(t *testing.T) {
+						w := newWorld(t, server, options, seed+round)
+						w.walk(min(worldRound, steps-int(round)*worldRound))
+						mu.Lock()
+						defer mu.Unlock()
+						did.add(w.did)
+					})
+				}
+			})
+		}
+	})
+	t.Logf("%+v", did)
 }
 
-// act takes one step.
+// walk takes so many steps.
+func (w *world) walk(steps int) {
+	for w.step = range steps {
+		if len(w.ops) > 0 && w.IntN(2) == 0 {
+			w.proceed(w.IntN(len(w.ops)))
+		} else {
+			w.act()
+		}
+		w.check()
+	}
+	w.drain()
+	w.check()
+	w.did.steps = steps
+}
+
+// act begins something.
 func (w *world) act() {
 	n := w.nodes[w.IntN(len(w.nodes))]
 	switch chance := w.IntN(1000); {
@@ -44,39 +83,88 @@ func (w *world) act() {
 		w.login(n)
 	case chance < 650:
 		n.logout()
+	case chance < 800:
+		w.pass(time.Duration(w.IntN(3000)) * time.Millisecond)
 	case chance < 850:
-		w.pass(time.Duration(w.IntN(15)) * time.Second)
+		w.pass(time.Duration(3+w.IntN(12)) * time.Second)
 	case chance < 900:
 		w.pass(time.Duration(w.IntN(600)) * time.Second)
 	case chance < 910:
 		w.pass(time.Duration(w.IntN(5000)) * time.Second)
-	case chance < 930:
-		n.faults.away = !n.faults.away
-		w.note("%s away: %v", n.name, n.faults.away)
-	case chance < 950:
-		if !n.faults.away {
-			w.note("%s dies", n.name)
-			n.start()
+	default:
+		w.harm(n, chance)
+	}
+}
+
+// harm is what goes wrong.
+func (w *world) harm(n *worldNode, chance int) {
+	switch {
+	case chance < 925:
+		if n.read { // a daemon that has not read its leases knows of none that it would have to give up
+			w.did.cuts++
+			n.faults.away = !n.faults.away
+			w.note("%s away: %v", n.name, n.faults.away)
+		}
+	case chance < 935:
+		w.arrive()
+	case chance < 940:
+		if w.full || !slices.ContainsFunc(w.nodes, func(n *worldNode) bool { return !n.read }) {
+			w.fill(!w.full)
+			w.note("full: %v", w.full)
+		}
+	case chance < 955:
+		if !n.faults.away && !w.full {
+			n.restart()
 		}
 	case chance < 970:
 		w.save()
-	case chance < 985:
-		w.note("failover")
-		w.failover()
-	case chance < 990:
-		if w.whole() {
-			w.note("all is lost")
-			w.must(w.admin.FlushAll(w.Context()).Err())
-			w.pass(2 * worldGrace) // who is cut off now, and serves something, is not covered
-			w.save()
+	case chance < 982:
+		if !w.full {
+			w.note("failover")
+			w.failover()
+			w.settle()
+			if w.IntN(2) == 0 { // else the same once more, later
+				w.save()
+			}
 		}
-	case chance < 995:
-		jump := time.Duration(w.Int64N(int64(50*time.Hour))) - 2*time.Hour
-		w.skew += jump
-		w.note("Redis's clock jumps by %v", jump)
+	case chance < 985:
+		if !w.full && w.remembered() {
+			w.note("all is lost")
+			w.loseAll()
+			w.settle()
+			if w.IntN(2) == 0 {
+				w.save()
+			}
+		}
+	case chance < 990:
+		w.jump()
 	default:
 		w.reserve(n)
 	}
+}
+
+// jump sets Redis's clock, by so much that it is noticed, or by so little that it does not matter.
+func (w *world) jump() {
+	jump := time.Duration(w.Int64N(int64(50*time.Hour))) - 2*time.Hour
+	if jump.Abs() < worldJump {
+		jump /= 20
+	}
+	w.did.jumps++
+	w.event()
+	if at := w.now.Add(w.skew); jump < 0 && at.After(w.behind) {
+		w.behind = at
+	}
+	w.skew += jump
+	w.note("Redis's clock jumps by %v", jump)
+}
+
+// settle has every node look.
+func (w *world) settle() {
+	w.drain()
+	for _, n := range w.nodes {
+		n.beginLook()
+	}
+	w.drain()
 }
 
 // login is of a subscriber, or of a guest who does not come back; some have a static prefix, some want an index.
@@ -88,43 +176,42 @@ func (w *world) login(n *worldNode) {
 	}
 	req := n.request(pool, owner)
 	if w.IntN(8) == 0 {
+		req.Owner = fmt.Sprint("static", w.IntN(worldOwners/4))
 		req.Foreign = netip.PrefixFrom(netip.MustParseAddr(fmt.Sprintf("2001:db8:f000:%x::", w.IntN(8)<<8)), 56-w.IntN(3)).Masked()
-	}
-	if !w.whole() || w.IntN(10) != 0 {
-		_ = n.login(req)
-		return
-	}
-	req.Index = uint32(1 + w.IntN(officeSize-1))
-	_ = n.login(req)
-	w.save() // a failover that loses this is not covered; an answer that is lost may tell of success
-}
-
-// reserve keeps an index for somebody, or no longer: what an operator does again after a failover that lost it.
-func (w *world) reserve(n *worldNode) {
-	if w.whole() {
-		_ = n.store.Reserve(w.Context(), "office", uint32(1+w.IntN(officeSize-1)), fmt.Sprint("owner", w.IntN(worldOwners)), w.IntN(2) == 0)
-		w.save()
-	}
-}
-
-// whole tells whether all servers are there.
-func (w *world) whole() bool {
-	for _, n := range w.nodes {
-		if n.faults.away || !n.read {
-			return false
+		for _, o := range w.nodes { // which of his sessions has the prefix last is told by the order of answers
+			if o.busy[req.Pool+" "+req.Owner] {
+				return
+			}
 		}
 	}
-	return true
+	if w.IntN(20) == 0 {
+		req.Index = uint32(1 + w.IntN(officeSize-1))
+	}
+	n.login(req)
 }
 
-// logout ends one of the node's tunnels: first the tunnel, then the lease.
-func (n *worldNode) logout() {
-	all := n.seats()
-	if len(all) == 0 {
-		return
+// reserve keeps an index for somebody, or no longer.
+func (w *world) reserve(n *worldNode) {
+	index, owner, on := uint32(1+w.IntN(officeSize-1)), fmt.Sprint("owner", w.IntN(worldOwners)), w.IntN(2) == 0
+	n.begin("", func(*op) {
+		err := n.store.Reserve(w.Context(), "office", index, owner, on)
+		w.note("%s: reserve %d for %s, %v: %v", n.name, index, owner, on, err)
+	})
+}
+
+// remembered tells whether somebody who can reach Redis remembers all servers that may be serving something. If nobody
+// does, and Redis has forgotten them, there is nobody who could know.
+func (w *world) remembered() bool {
+	known := make(map[string]bool)
+	for _, n := range w.nodes {
+		if n.faults.away {
+			continue
+		}
+		for _, p := range append(slices.Clone(n.store.pools), n.store.foreign) {
+			if len(p.nodes) == len(w.nodes) {
+				known[p.Name] = true
+			}
+		}
 	}
-	k := all[n.w.IntN(len(all))]
-	delete(n.tunnels, k)
-	err := n.store.Release(n.w.Context(), k.holder())
-	n.w.note("%s: release %s %d: %v", n.name, k.pool, k.index, err)
+	return known["home"] && known["office"] && known["+foreign"]
 }

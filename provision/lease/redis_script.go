@@ -45,7 +45,7 @@ var (
 // tries bounds how often a script is sent: once, once more after it was loaded, after a pool was made, after a slot moved.
 const tries = 4
 
-// skipped is how many never used indices a new epoch passes over, or an eighth of those left.
+// skipped is how many never used indices a new epoch leaves out, until it is sure who has what, or an eighth of those left.
 const skipped = 1000
 
 // scripts by name, with their hashes.

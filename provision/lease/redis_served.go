@@ -3,7 +3,9 @@
 package lease
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -14,6 +16,7 @@ type served struct {
 	leases map[indexOf]*tenure
 	owners map[ownerOf]uint32
 	counts map[epochOf]int // leases by the epoch they were confirmed in, so that nobody looks through all to find that none is left
+	claims map[string]int  // those with a foreign prefix, by tenure.claimed
 }
 
 type indexOf struct {
@@ -41,10 +44,11 @@ type tenure struct {
 	end                  time.Time // by this node's clock
 	ttl                  time.Duration
 	epoch                string // in which Redis confirmed it; "": not yet
+	claimed              string // the same of the claim to the foreign prefix, whose epochs are others
 }
 
 func newServed() served {
-	return served{mu: new(sync.Mutex), leases: make(map[indexOf]*tenure), owners: make(map[ownerOf]uint32), counts: make(map[epochOf]int)}
+	return served{mu: new(sync.Mutex), leases: make(map[indexOf]*tenure), owners: make(map[ownerOf]uint32), counts: make(map[epochOf]int), claims: make(map[string]int)}
 }
 
 // put keeps a lease in the place of what its owner had.
@@ -57,14 +61,20 @@ func (s served) put(p *sharedPool, index uint32, t tenure) {
 	s.remove(p, index)
 	s.leases[indexOf{p, index}] = &t
 	s.owners[ownerOf{p, t.owner}] = index
-	s.count(p, t.epoch, 1)
+	s.count(p, t, 1)
 }
 
-// count notes that a lease was added to those of an epoch, or taken from them. mu is held.
-func (s served) count(p *sharedPool, epoch string, n int) {
-	at := epochOf{p, epoch}
+// count notes that a lease was added to those of its epochs, or taken from them. mu is held.
+func (s served) count(p *sharedPool, t tenure, n int) {
+	at := epochOf{p, t.epoch}
 	if s.counts[at] += n; s.counts[at] == 0 {
 		delete(s.counts, at)
+	}
+	if !t.foreign.IsValid() {
+		return
+	}
+	if s.claims[t.claimed] += n; s.claims[t.claimed] == 0 {
+		delete(s.claims, t.claimed)
 	}
 }
 
@@ -73,7 +83,7 @@ func (s served) remove(p *sharedPool, index uint32) {
 	if t := s.leases[indexOf{p, index}]; t != nil {
 		delete(s.leases, indexOf{p, index})
 		delete(s.owners, ownerOf{p, t.owner})
-		s.count(p, t.epoch, -1)
+		s.count(p, *t, -1)
 	}
 }
 
@@ -111,9 +121,9 @@ func (s served) change(p *sharedPool, index uint32, session string, fn func(*ten
 	if t == nil || t.session != session {
 		return false
 	}
-	s.count(p, t.epoch, -1)
+	s.count(p, *t, -1)
 	fn(t)
-	s.count(p, t.epoch, 1)
+	s.count(p, *t, 1)
 	return true
 }
 
@@ -127,7 +137,7 @@ func (s served) doubtful(p *sharedPool, epoch string) bool {
 	return false
 }
 
-// unconfirmed gives the indices of a pool whose leases Redis has not confirmed in an epoch.
+// unconfirmed gives the indices of a pool whose leases Redis has not confirmed in an epoch, in order.
 func (s served) unconfirmed(p *sharedPool, epoch string) []uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,5 +150,25 @@ func (s served) unconfirmed(p *sharedPool, epoch string) []uint32 {
 			out = append(out, at.index)
 		}
 	}
+	slices.Sort(out)
+	return out
+}
+
+// unclaimed gives the leases whose foreign prefixes are not known to be claimed in an epoch of the claims, in order.
+func (s served) unclaimed(epoch string) []indexOf {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.claims) == 0 || len(s.claims) == 1 && s.claims[epoch] > 0 {
+		return nil
+	}
+	var out []indexOf
+	for at, t := range s.leases {
+		if t.foreign.IsValid() && t.claimed != epoch {
+			out = append(out, at)
+		}
+	}
+	slices.SortFunc(out, func(a, b indexOf) int {
+		return cmp.Or(cmp.Compare(a.pool.Name, b.pool.Name), cmp.Compare(a.index, b.index))
+	})
 	return out
 }

@@ -45,10 +45,17 @@ func runRedis(t *testing.T, options redis.Options, empty func(*testing.T)) {
 		if _, err := r.Acquire(t.Context(), ask); !errors.Is(err, lease.ErrGrace) {
 			t.Fatalf("a new pool gave a lease at once (%v): who served it before Redis lost it could not say so", err)
 		}
-		clock.Advance(grace)
+		clock.Advance(24 * time.Hour) // until when a server that holds anything would have said so
 		return leasetest.Subject{
 			Store: r, Advance: clock.Advance,
-			Reopen: func(t *testing.T) lease.Store { t.Helper(); return openRedis(t, conn, pools, clock, "node1") },
+			Reopen: func(t *testing.T) lease.Store {
+				t.Helper()
+				if err := r.Close(); err != nil {
+					t.Error(err)
+				}
+				r = openRedis(t, conn, pools, clock, "node1")
+				return r
+			},
 		}
 	})
 }

@@ -43,12 +43,15 @@ func (r *Redis) look(ctx context.Context) (first error) {
 
 func (r *Redis) lookAt(ctx context.Context, p *sharedPool) error {
 	p.mu.Lock()
-	asserted := p.asserted
-	p.mu.Unlock()
-	if !r.loaded.Load() {
-		asserted = "" // tunnels may be in force that are not known yet
+	asserted, args := p.asserted, []any{r.options.Node, p.asserted, p.last}
+	for _, node := range p.nodes {
+		args = append(args, node)
 	}
-	a, err := r.run(ctx, scriptCheck, p, r.options.Node, asserted)
+	p.mu.Unlock()
+	if !r.loaded.Load() || !r.confirmed(p, asserted) {
+		args[1] = "" // tunnels may be in force that are not known yet
+	}
+	a, err := r.run(ctx, scriptCheck, p, args...)
 	if err != nil {
 		return err
 	}
@@ -56,14 +59,42 @@ func (r *Redis) lookAt(ctx context.Context, p *sharedPool) error {
 	u := Usage{Pool: p.Name, Size: p.Size, Active: active + static, Idle: idle, Reserved: reserved - min(reserved, static)}
 	u.Unused = p.Size - 1 - min(p.Size-1, u.Active+u.Idle+u.Reserved)
 	p.mu.Lock()
-	p.usage = u
+	p.usage, p.last, p.nodes = u, uint32(a.number(5)), nil
+	for i := 6; i < len(a.rest); i++ {
+		p.nodes = append(p.nodes, a.text(i))
+	}
 	p.mu.Unlock()
-	if err := r.assertAll(ctx, p, a.epoch); err != nil {
+	if p == r.foreign {
+		err = r.claimAll(ctx, a.epoch)
+	} else {
+		err = r.assertAll(ctx, p, a.epoch)
+	}
+	if err != nil {
 		return err
 	}
 	p.mu.Lock()
 	p.asserted = a.epoch
 	p.mu.Unlock()
+	return nil
+}
+
+// confirmed tells whether all leases that are served here were confirmed in an epoch; of the claims, all foreign prefixes.
+func (r *Redis) confirmed(p *sharedPool, epoch string) bool {
+	if p == r.foreign {
+		return len(r.served.unclaimed(epoch)) == 0
+	}
+	return len(r.served.unconfirmed(p, epoch)) == 0
+}
+
+// claimAll claims the foreign prefixes of leases that are served here and that were not claimed in an epoch.
+func (r *Redis) claimAll(ctx context.Context, epoch string) error {
+	for _, at := range r.served.unclaimed(epoch) {
+		if t, ok := r.served.get(at.pool, at.index); ok {
+			if _, _, err := r.claimAgain(ctx, at.pool, at.index, t); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
@@ -111,7 +142,7 @@ func (r *Redis) assertSome(ctx context.Context, p *sharedPool, indices []uint32)
 			r.served.drop(p, index, t.session)
 			continue
 		}
-		claimed, err := r.claimAgain(ctx, p, index, t)
+		_, claimed, err := r.claimAgain(ctx, p, index, t)
 		if err != nil {
 			return err
 		}
@@ -142,9 +173,11 @@ func (r *Redis) assertSome(ctx context.Context, p *sharedPool, indices []uint32)
 
 // assert asserts one lease as it is in t, and tells whether it is this node's.
 func (r *Redis) assert(ctx context.Context, p *sharedPool, index uint32, t tenure) (bool, error) {
-	if ok, err := r.claimAgain(ctx, p, index, t); !ok || err != nil {
+	epoch, ok, err := r.claimAgain(ctx, p, index, t)
+	if !ok || err != nil {
 		return false, err
 	}
+	t.claimed = epoch
 	a, err := r.run(ctx, scriptAssert, p, assertion(index, t, r.clock())...)
 	if err != nil || a.text(0) == "" {
 		return false, err
@@ -156,16 +189,20 @@ func (r *Redis) assert(ctx context.Context, p *sharedPool, index uint32, t tenur
 }
 
 // claimAgain claims the foreign prefix of a lease again, if it has one. false: it is another's, the lease is lost.
-func (r *Redis) claimAgain(ctx context.Context, p *sharedPool, index uint32, t tenure) (bool, error) {
+func (r *Redis) claimAgain(ctx context.Context, p *sharedPool, index uint32, t tenure) (epoch string, ok bool, err error) {
 	if !t.foreign.IsValid() {
-		return true, nil
+		return "", true, nil
 	}
-	_, err := r.claim(ctx, p, t.request(p, max(time.Millisecond, t.end.Sub(r.clock()))), true)
+	epoch, _, err = r.claim(ctx, p, t.request(p, max(0, t.end.Sub(r.clock()))), true)
 	if errors.Is(err, ErrTaken) {
 		r.lose(p, index, t)
-		return false, nil
+		return "", false, nil
 	}
-	return err == nil, err
+	if err != nil {
+		return "", false, err
+	}
+	r.served.change(p, index, t.session, func(t *tenure) { t.claimed = epoch })
+	return epoch, true, nil
 }
 
 // lose forgets a lease that is rightly another's.

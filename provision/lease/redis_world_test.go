@@ -3,15 +3,10 @@
 package lease
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +21,7 @@ const (
 	worldTTL        = 10 * time.Minute
 	worldQuarantine = 30 * time.Minute
 	worldGrace      = 10 * time.Second
+	worldJump       = 3 * time.Minute
 	worldOwners     = 30
 	officeSize      = 20 // so small that everything is somebody's last address
 )
@@ -35,69 +31,29 @@ const (
 type world struct {
 	*testing.T
 	*rand.Rand
-	server *redistest.Server
-	admin  *goredis.Client
-	nodes  []*worldNode
-	now    time.Time     // of the servers
-	skew   time.Duration // of Redis's clock
-	dump   map[string]string
-	step   int
-	log    []string
-}
+	server  *redistest.Server
+	options redis.Options
+	admin   *goredis.Client
+	nodes   []*worldNode
+	now     time.Time     // of the servers
+	skew    time.Duration // of Redis's clock
+	dump    []any         // what was saved: keys and values
+	full    bool
+	step    int
+	log     []string
+	did     worldCounts
 
-// worldNode is one server: its daemon, which may die, and its tunnels, which do not.
-type worldNode struct {
-	w       *world
-	name    string
-	store   *Redis
-	faults  *faults
-	tunnels map[seat]tunnel
-	serial  int
-	read    bool // the daemon has read the leases since it began
-}
+	ops     []*op // under way
+	running *op
+	yielded chan struct{}
+	late    []func() // commands given up that have not arrived yet
+	wrong   string   // what an op found
 
-// seat is a Holder without data.
-type seat struct {
-	pool    string
-	index   uint32
-	session string
-}
-
-func (s seat) holder() Holder { return Holder{Pool: s.pool, Index: s.index, Session: s.session} }
-
-type tunnel struct {
-	owner   string
-	foreign netip.Prefix
-	end     time.Time
-}
-
-// faults make a connection fail: before a command is sent, or after it was executed.
-type faults struct {
-	away bool
-	lose func() bool
-}
-
-var errFault = &net.OpError{Op: "read", Err: errors.New("fault")}
-
-func (f *faults) DialHook(next goredis.DialHook) goredis.DialHook { return next }
-
-func (f *faults) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
-	return func(ctx context.Context, cmd goredis.Cmder) error {
-		if f.away {
-			cmd.SetErr(errFault)
-			return errFault
-		}
-		err := next(ctx, cmd)
-		if err == nil && f.lose() {
-			cmd.SetErr(errFault)
-			return errFault
-		}
-		return err
-	}
-}
-
-func (f *faults) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
-	return next
+	events  int            // that may cost somebody his lease, so far
+	lastOne time.Time      // and when the last was
+	tries   map[string]int // by pool and owner
+	idle    time.Duration  // that nobody has looked
+	behind  time.Time      // Redis's clock was there before it was set back
 }
 
 func worldPools() []Pool {
@@ -110,19 +66,31 @@ func worldPools() []Pool {
 	}
 }
 
-func newWorld(t *testing.T, server *redistest.Server, seed uint64) *world {
+func newWorld(t *testing.T, server *redistest.Server, options redis.Options, seed uint64) *world {
 	t.Helper()
 	w := &world{
-		T: t, Rand: rand.New(rand.NewPCG(seed, 1)), server: server, admin: server.Client(),
-		now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		T: t, Rand: rand.New(rand.NewPCG(seed, 1)), server: server, options: options, admin: server.Client(),
+		now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), yielded: make(chan struct{}), tries: make(map[string]int),
 	}
+	t.Cleanup(func() { // ops that a failure has left
+		for _, o := range w.ops {
+			o.dead = true
+		}
+		w.drain()
+	})
+	w.fill(false)
 	w.must(w.admin.FlushAll(t.Context()).Err())
+	known, err := loadScripts()
+	w.must(err)
+	for _, s := range known { // a server that has them already is not to make another world of the same seed
+		w.must(s.Load(t.Context(), w.admin).Err())
+	}
 	for i := range 3 {
 		n := &worldNode{w: w, name: fmt.Sprint("node", i), tunnels: make(map[seat]tunnel)}
-		n.faults = &faults{lose: func() bool { return w.IntN(100) == 0 }}
 		n.start()
 		w.nodes = append(w.nodes, n)
 	}
+	w.event()
 	w.pass(2 * worldGrace)
 	for i := 1; i < officeSize; i++ { // every index of the small pool was used once
 		n := w.nodes[0]
@@ -138,134 +106,55 @@ func newWorld(t *testing.T, server *redistest.Server, seed uint64) *world {
 func (w *world) must(err error) {
 	w.Helper()
 	if err != nil {
-		w.Fatalf("step %d: %v", w.step, err)
+		w.fail("%v", err)
 	}
 }
 
-// start begins a new daemon: it knows nothing but what Redis tells it. Its tunnels are in the kernel.
-func (n *worldNode) start() {
-	w := n.w
-	conn, err := redis.Open(n.w.server.Options())
-	w.must(err)
-	w.Cleanup(func() { _ = conn.Close() })
-	o := RedisOptions{
-		Options: Options{Clock: func() time.Time { return w.now }, Quarantine: worldQuarantine},
-		Conn:    conn, Node: n.name, Grace: worldGrace, TTL: worldTTL, Time: func() time.Time { return w.now.Add(w.skew) },
-	}
-	n.store, err = OpenRedis(w.Context(), worldPools(), o)
-	w.must(err)
-	w.must(n.store.Close()) // the world looks for it, by its own clock
-	conn.AddHook(n.faults)
-	n.read = false
-}
-
-// recover has the daemon read the leases. Tunnels without one go, as in Broker.Recover.
-func (n *worldNode) recover() {
-	held := make(map[seat]bool)
-	for l, err := range n.store.All(n.w.Context()) {
-		if err != nil {
-			return
-		}
-		if l.State == Active && l.Node == n.name {
-			held[seat{l.Pool, l.Index, l.Session}] = true
+// faulty tells whether an error is one that a fault may bring about.
+func (w *world) faulty(err error) bool {
+	for _, e := range []error{ErrUnavailable, ErrGrace, ErrTaken, ErrFull} {
+		if errors.Is(err, e) {
+			return true
 		}
 	}
-	for k := range n.tunnels {
-		if !held[k] {
-			delete(n.tunnels, k)
-		}
-	}
-	n.read = true
+	return false
 }
 
-func (n *worldNode) request(pool, owner string) Request {
-	n.serial++
-	return Request{
-		Pool: pool, Owner: owner, Session: fmt.Sprintf("%s-%d", n.name, n.serial), Node: n.name,
-		TTL: worldTTL, Forget: strings.HasPrefix(owner, "guest"),
-	}
+// event notes that Redis may have lost something, or its clock some time.
+func (w *world) event() {
+	w.events++
+	w.lastOne = w.now
 }
 
-// login replaces what the owner had at this node; another node learns it when it extends.
-func (n *worldNode) login(req Request) error {
-	if !n.read {
-		return ErrUnavailable // the daemon is not ready
-	}
-	l, err := n.store.Acquire(n.w.Context(), req)
-	n.w.note("%s: %s asks in %s: %d %v", n.name, req.Owner, req.Pool, l.Index, err)
-	if err != nil {
-		return err
-	}
-	for _, o := range n.w.nodes {
-		for k, t := range o.tunnels {
-			switch {
-			case k.pool != l.Pool || t.owner != req.Owner:
-			case o == n:
-				delete(o.tunnels, k)
-			default: // his new session gave up the static prefix, or has it too
-				t.foreign = netip.Prefix{}
-				o.tunnels[k] = t
-			}
-		}
-	}
-	n.tunnels[seat{l.Pool, l.Index, l.Session}] = tunnel{owner: req.Owner, foreign: req.Foreign, end: n.w.now.Add(req.TTL)}
-	return nil
-}
-
-// seats are those of the node's tunnels, in an order that a seed gives again.
-func (n *worldNode) seats() []seat {
-	return slices.SortedFunc(maps.Keys(n.tunnels), func(a, b seat) int {
-		return cmp.Or(cmp.Compare(a.pool, b.pool), cmp.Compare(a.index, b.index), cmp.Compare(a.session, b.session))
-	})
-}
-
-// sweep extends what is half over, or all.
-func (n *worldNode) sweep(all bool) {
-	if !n.read {
-		n.recover()
-		return
-	}
-	var holders []Holder
-	for _, k := range n.seats() {
-		if t := n.tunnels[k]; all || t.end.Before(n.w.now.Add(worldTTL/2)) {
-			holders = append(holders, k.holder())
-		}
-	}
-	lost, err := n.store.Extend(n.w.Context(), worldTTL, holders...)
-	for _, h := range lost {
-		n.w.note("%s: lost %s %d", n.name, h.Pool, h.Index)
-		delete(n.tunnels, seat{h.Pool, h.Index, h.Session})
-	}
-	if err != nil {
-		return
-	}
-	for _, h := range holders {
-		k := seat{h.Pool, h.Index, h.Session}
-		if t, ok := n.tunnels[k]; ok {
-			t.end = n.w.now.Add(worldTTL)
-			n.tunnels[k] = t
-		}
+// tried notes that an owner's lease may have changed.
+func (w *world) tried(key string) {
+	if key != "" {
+		w.tries[key]++
 	}
 }
 
-// look is what the store does beside.
-func (n *worldNode) look() {
-	_ = n.store.look(n.w.Context())
-	select {
-	case <-n.store.Refuted():
-		n.sweep(true)
-	default:
-	}
-}
-
-// pass lets time pass: every node looks twice in a grace, and sweeps.
+// pass lets time pass: every node looks, and sweeps, twice in a grace when something has happened, else as often as it
+// must so that no clock seems to jump. A short time passes while nodes are in the middle of something.
 func (w *world) pass(d time.Duration) {
-	for ; d > 0; d -= worldGrace / 2 {
-		w.now = w.now.Add(min(d, worldGrace/2))
-		for _, n := range w.nodes {
-			n.look()
-			n.sweep(false)
+	if d <= 3*time.Second && w.idle+d < worldGrace/2 {
+		w.now, w.idle = w.now.Add(d), w.idle+d
+		return
+	}
+	w.drain()
+	w.idle = 0
+	for d > 0 {
+		stride := worldGrace / 2
+		if w.now.Sub(w.lastOne) > 4*worldGrace {
+			stride = worldJump - 10*time.Second
 		}
+		stride = min(d, stride)
+		d -= stride
+		w.now = w.now.Add(stride)
+		for _, n := range w.nodes {
+			n.beginLook()
+			n.beginSweep()
+		}
+		w.drain()
 		w.check()
 	}
 }
@@ -305,37 +194,6 @@ func (w *world) check() {
 
 func (w *world) fail(format string, args ...any) {
 	w.Helper()
+	w.wrong = ""
 	w.Fatalf("step %d: %s\n%s", w.step, fmt.Sprintf(format, args...), strings.Join(w.log, "\n"))
-}
-
-// save keeps what Redis has, as a replica would that lags, or a dump.
-func (w *world) save() {
-	ctx := w.Context()
-	w.dump = make(map[string]string)
-	keys, err := w.admin.Keys(ctx, "*").Result()
-	w.must(err)
-	for _, key := range keys {
-		value, err := w.admin.Dump(ctx, key).Result()
-		w.must(err)
-		w.dump[key] = value
-	}
-}
-
-// failover puts in force what was saved: all writes since are lost.
-func (w *world) failover() {
-	ctx := w.Context()
-	_, err := w.admin.TxPipelined(ctx, func(p goredis.Pipeliner) error {
-		p.FlushAll(ctx)
-		for key, value := range w.dump {
-			p.Restore(ctx, key, 0, value)
-		}
-		p.Do(ctx, "DEBUG", "CHANGE-REPL-ID")
-		return nil
-	})
-	w.must(err)
-	// Whoever comes first begins the epoch, and the next replica has it.
-	for _, n := range w.nodes {
-		n.look()
-	}
-	w.save()
 }

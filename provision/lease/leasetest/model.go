@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -192,7 +194,7 @@ func (m *model) release(holders []lease.Holder) {
 func (m *model) reserve(pool string, index uint32, owner string, on bool) error {
 	entries := m.entries[pool]
 	e := &entries[index]
-	if e.owner != owner && (e.reserved || on && e.held && e.end.After(m.now)) {
+	if e.owner != owner && (e.reserved || on && e.used && !m.rested(*e)) {
 		return lease.ErrTaken
 	}
 	if e.reserved == on {
@@ -209,6 +211,9 @@ func (m *model) reserve(pool string, index uint32, owner string, on bool) error 
 	}
 	if !on {
 		e.reserved = false
+		if !e.held || e.end.Before(m.now) {
+			e.end = m.now
+		}
 		if others && !e.held {
 			e.owner = ""
 		}
@@ -253,11 +258,21 @@ func (m *model) all() []lease.Lease {
 	return out
 }
 
-// testModel does things at random to a store and to the model, and compares.
+// modelRound is how many steps are taken with a store; then an empty one begins, with the next seed.
+const modelRound = 600
+
+// testModel does things at random to a store and to the model, and compares. DDTB_STEPS sets how many steps are taken,
+// DDTB_SEED where chance begins.
 func testModel(t *testing.T, open Open) {
-	for round := range 4 {
-		seed := uint64(time.Now().UnixNano()) + uint64(round)
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+	steps, seed := 4*modelRound, uint64(time.Now().UnixNano())
+	if n, err := strconv.Atoi(os.Getenv("DDTB_STEPS")); err == nil {
+		steps = n
+	}
+	if n, err := strconv.ParseUint(os.Getenv("DDTB_SEED"), 10, 64); err == nil {
+		seed = n
+	}
+	for ; steps > 0; seed, steps = seed+1, steps-modelRound {
+		ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			s := start(t, open, 8)
 			w := &walker{tester: s, rand: rand.New(rand.NewPCG(seed, 0))}
 			first := s.acquire(ask("first"))
@@ -265,10 +280,13 @@ func testModel(t *testing.T, open Open) {
 			if err := w.model.acquire(ask("first"), first.Index, nil); err != nil {
 				t.Fatal(err)
 			}
-			for step := range 600 {
+			for step := range min(steps, modelRound) {
 				w.step(step)
 			}
 		})
+		if !ok {
+			return
+		}
 	}
 }
 

@@ -232,13 +232,18 @@ func testReserve(t *testing.T, open Open) {
 	if err := s.Store.Reserve(t.Context(), "nowhere", 1, "a", true); !errors.Is(err, lease.ErrNoPool) {
 		t.Errorf("%v, want ErrNoPool", err)
 	}
-	// An index past its end that is reserved for somebody else is his at once, and the last owner's no more.
+	// An index that has rested and is reserved for somebody else is his at once, and the last owner's no more.
+	if err := s.Store.Reserve(t.Context(), "home", a.Index, "heir", true); !errors.Is(err, lease.ErrTaken) {
+		t.Errorf("reserved for another in quarantine: %v, want ErrTaken", err)
+	}
+	s.Advance(Quarantine)
 	s.reserve(a.Index, "heir", true)
 	if l := s.acquire(ask("heir")); l.Index != a.Index {
 		t.Errorf("index %d, want %d", l.Index, a.Index)
 	}
 	s.reserve(2, "boss", false)
 	s.reserve(2, "boss", false)
+	s.refused(ask("d", index(2)), lease.ErrTaken) // it rests
 	s.Advance(Quarantine)
 	if l := s.acquire(ask("boss")); l.Index != 2 {
 		t.Errorf("not reserved any more: index %d, was 2", l.Index)

@@ -16,11 +16,12 @@ if other then return reply('HELD', listed(other), now) end
 local current, reserved = owned(user)
 local cur, res = current and entry(current), reserved and entry(reserved)
 
--- unused is the lowest index never used. All below next were.
+-- unused is the lowest index never used. All below next were; while it is not sure which were, all below floor may have been.
 local function unused()
-  local i = pool.next
+  local from = unsure and 'floor' or 'next'
+  local i = pool[from]
   while i < pool.size and entry(i).state do i = i + 1 end
-  if i > pool.next then redis.call('HSET', KEYS[1], 'next', i) end
+  if i > pool[from] then redis.call('HSET', KEYS[1], from, i) end
   if i < pool.size then return i end
 end
 
@@ -32,10 +33,11 @@ local function choose()
     if mine and not doubtful(e) then return wanted end
     if mine or grace then return nil, 'GRACE' end
     if e.state and (e.reserved or not rested(e)) then return nil, 'TAKEN' end
-    if e.state and pool.hold > now then return nil, 'GRACE' end
+    if unsure or e.state and pool.hold > now then return nil, 'GRACE' end
     return wanted
   end
-  if res then return reserved end
+  if res and not doubtful(res) then return reserved end
+  if res then return nil, 'GRACE' end
   if cur and not doubtful(cur) then return current end
   if grace then return nil, 'GRACE' end
   local i = unused()

@@ -9,8 +9,8 @@ local of, user, session, prefix, range, his = ARGV[5], ARGV[6], ARGV[7], ARGV[9]
 local first, last = string.match(range, '^(%x+)-(%x+)$')
 
 local function claimed(p)
-  local v = redis.call('HMGET', K .. 'claim:' .. p, 'pool', 'user', 'session', 'expires', 'range')
-  return {pool = v[1], user = v[2], session = v[3], expires = tonumber(v[4] or '0'), range = v[5], prefix = p}
+  local v = redis.call('HMGET', K .. 'claim:' .. p, 'pool', 'user', 'session', 'expires', 'range', 'epoch')
+  return {pool = v[1], user = v[2], session = v[3], expires = tonumber(v[4] or '0'), range = v[5], epoch = tonumber(v[6] or '0'), prefix = p}
 end
 
 local found = {}
@@ -21,11 +21,12 @@ for _, member in ipairs(redis.call('ZREVRANGEBYLEX', K .. 'ranges', '[' .. last 
   local own = c.pool == of and c.user == user
   if not own and (c.expires > now or pool.hold > now) then return reply('TAKEN') end
   c.same = own and p == prefix
-  his = his or c.same
+  -- No claim rests: one that was there before writes were lost may be another's.
+  his = his or c.same and (not unsure or c.epoch == pool.epoch)
   found[#found + 1] = c
 end
 if #found > MOST then return reply('TAKEN') end
-if pool.grace > now and not his then return reply('GRACE') end
+if unsure and not his then return reply('GRACE') end
 
 local out = {}
 for _, c in ipairs(found) do
@@ -36,6 +37,7 @@ for _, c in ipairs(found) do
   end
 end
 redis.call('ZADD', K .. 'ranges', 0, range .. ' ' .. prefix)
-redis.call('HSET', K .. 'claim:' .. prefix, 'pool', of, 'user', user, 'session', session, 'expires', now + tonumber(ARGV[8]), 'range', range)
+redis.call('HSET', K .. 'claim:' .. prefix, 'pool', of, 'user', user, 'session', session, 'expires', now + tonumber(ARGV[8]), 'range', range,
+  'epoch', pool.epoch)
 if tonumber(ARGV[8]) > pool.ttl then redis.call('HSET', KEYS[1], 'ttl', ARGV[8]) end
 return reply('OK', unpack(out))

@@ -2,7 +2,7 @@
 --
 -- What every script begins with. KEYS[1] is ddtb:{NAME}:pool; all other keys carry the same {hash tag}, so they lie on the
 -- same server. ARGV[1] is the time in milliseconds, "" for that of Redis; ARGV[2] the grace after a failover, in
--- milliseconds; ARGV[3] how many never used indices are skipped then; ARGV[4] how many milliseconds a clock may move unseen
+-- milliseconds; ARGV[3] how many never used indices are left out then; ARGV[4] how many milliseconds a clock may move unseen
 -- before it tells nothing of what happened meanwhile. What is a script's own begins at ARGV[5]. It may be run twice.
 
 local K = string.sub(KEYS[1], 1, -5)
@@ -22,11 +22,11 @@ end
 
 local pool = {}
 do
-  local names = {'size', 'next', 'top', 'epoch', 'clock', 'grace', 'hold', 'quarantine', 'ttl', 'doubt', 'replid', 'endpoint', 'prefix'}
+  local names = {'size', 'next', 'top', 'epoch', 'clock', 'grace', 'hold', 'quarantine', 'ttl', 'floor', 'doubt', 'replid', 'endpoint', 'prefix'}
   local values = redis.call('HMGET', KEYS[1], unpack(names))
   for i, name in ipairs(names) do
     pool[name] = values[i] or nil
-    if i <= 9 then pool[name] = tonumber(values[i] or '0') end
+    if i <= 10 then pool[name] = tonumber(values[i] or '0') end
   end
 end
 
@@ -37,16 +37,12 @@ local function reply(status, ...)
   return {status, int(pool.epoch) .. '-' .. string.sub(replid, 1, 8), replicas, ...}
 end
 
--- skip leaves out never used indices: writes that were lost may have given them away. They rest like those of leases.
-local function skip()
-  local from = pool.next
-  pool.next = math.min(from + SKIP, from + math.ceil((pool.size - from) / 8))
-  for i = from, pool.next - 1 do
-    if redis.call('EXISTS', K .. 'lease:' .. i) == 0 then
-      redis.call('ZADD', K .. 'idle', 'NX', now + pool.ttl + pool.quarantine, i)
-    end
-  end
-  redis.call('HSET', KEYS[1], 'next', pool.next)
+-- lift sets the floor: until hold, indices that seem never used are given from there on. Those below, up to the last one that
+-- anybody remembers to have been used and some more, may have been given away by writes that were lost.
+local function lift(size)
+  local from = math.min(pool.top + 1, size)
+  pool.floor = math.max(pool.floor, from + math.min(SKIP, math.ceil((size - from) / 8)))
+  redis.call('HSET', KEYS[1], 'floor', pool.floor)
 end
 
 -- renew begins an epoch. Until hold nothing that somebody ever had goes to somebody else, unless all nodes that may be
@@ -55,6 +51,7 @@ end
 -- away meanwhile: doubt is the time up to which it may ("all": the data is so old that nobody can be sure).
 local function renew(lost)
   local seen = pool.clock
+  if pool.hold <= seen then pool.floor, pool.doubt = 0, '0' end
   redis.call('DEL', K .. 'asserted')
   redis.call('ZREMRANGEBYSCORE', K .. 'nodes', '-inf', '(' .. int(seen - pool.ttl - pool.quarantine))
   for _, node in ipairs(redis.call('ZRANGE', K .. 'nodes', 0, -1)) do
@@ -62,12 +59,22 @@ local function renew(lost)
   end
   pool.epoch, pool.hold, pool.clock, pool.replid = pool.epoch + 1, now + pool.ttl + pool.quarantine, now, replid
   if lost then
-    pool.grace, pool.doubt = now + GRACE, int(now)
-    if math.abs(now - seen) >= pool.quarantine then pool.doubt = 'all' end
-    skip()
+    -- What was in doubt before, and is not settled yet, still is.
+    pool.grace = now + GRACE
+    if pool.doubt == 'all' or math.abs(now - seen) >= pool.quarantine then pool.doubt = 'all'
+    else pool.doubt = int(math.max(now, tonumber(pool.doubt or '0'))) end
+    lift(pool.size)
   end
   redis.call('HSET', KEYS[1], 'epoch', pool.epoch, 'hold', pool.hold, 'clock', now, 'replid', replid,
-    'grace', pool.grace, 'doubt', pool.doubt or '0')
+    'grace', pool.grace, 'floor', pool.floor, 'doubt', pool.doubt or '0')
+end
+
+-- settled tells whether all nodes that may be serving something have asserted it.
+local function settled()
+  for _, node in ipairs(redis.call('ZRANGE', K .. 'nodes', 0, -1)) do
+    if redis.call('SISMEMBER', K .. 'asserted', node) == 0 then return false end
+  end
+  return true
 end
 
 if pool.size > 0 then
@@ -79,7 +86,14 @@ if pool.size > 0 then
     pool.grace = math.min(pool.grace, now + GRACE)
     renew(false)
   end
+  if pool.hold > now and pool.grace <= now and settled() then
+    pool.hold, pool.floor, pool.doubt = 0, 0, '0'
+    redis.call('HSET', KEYS[1], 'hold', 0, 'floor', 0, 'doubt', '0')
+  end
 end
+
+-- unsure tells that writes may have been lost, and not all nodes have said yet what they serve.
+local unsure = pool.hold > now and pool.floor > 0
 
 -- Texts of the addresses of an index, as redis-cli shows them.
 
@@ -135,10 +149,6 @@ local function entry(index)
   local e = {index = tonumber(index)}
   local values = redis.call('HMGET', K .. 'lease:' .. index, unpack(FIELDS))
   for i, name in ipairs(FIELDS) do e[name] = values[i] or nil end
-  if not e.state then
-    e.expires = redis.call('ZSCORE', K .. 'idle', index) or nil
-    if e.expires then e.state = 'idle' end -- skipped
-  end
   e.expires, e.epoch = tonumber(e.expires or '0'), tonumber(e.epoch or '0')
   return e
 end
@@ -153,10 +163,11 @@ end
 
 local function rested(e) return free(e) <= now end
 
--- doubtful tells whether the index may have been given to somebody else by a write that was lost.
+-- doubtful tells whether the index may have been given to somebody else by a write that was lost. One that was reserved
+-- rests before anybody else gets it, from the reservation's end on.
 local function doubtful(e)
   if pool.hold <= now or e.epoch >= pool.epoch then return false end
-  return pool.doubt == 'all' or free(e) <= tonumber(pool.doubt or '0')
+  return pool.doubt == 'all' or not e.reserved and free(e) <= tonumber(pool.doubt or '0')
 end
 
 -- order is the sorted set that an entry stands in, users the hash that finds it by its user.

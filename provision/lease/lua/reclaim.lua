@@ -9,7 +9,7 @@ for i = 6, #ARGV, 3 do
   local key = K .. 'claim:' .. ARGV[i + 2]
   local v = redis.call('HMGET', key, 'pool', 'user')
   local his = v[1] == ARGV[i] and v[2] == ARGV[i + 1]
-  if his then redis.call('HSET', key, 'expires', now + tonumber(ARGV[5])) end
+  if his then redis.call('HSET', key, 'expires', now + tonumber(ARGV[5]), 'epoch', pool.epoch) end
   out[#out + 1] = his and '1' or ''
 end
 return reply('OK', unpack(out))

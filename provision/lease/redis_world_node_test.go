@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package lease
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"ddtb/provision/redis"
+)
+
+// worldNode is one server: its daemon, which may die, and its tunnels, which do not.
+type worldNode struct {
+	w       *world
+	name    string
+	conn    *redis.Conn
+	store   *Redis
+	faults  *faults
+	tunnels map[seat]tunnel
+	serial  int
+	read    bool // the daemon has read the leases since it began
+
+	looking, sweeping bool            // an op does
+	busy              map[string]bool // pool and owner that an op is about
+}
+
+// seat is a Holder without data.
+type seat struct {
+	pool    string
+	index   uint32
+	session string
+}
+
+func (s seat) holder() Holder { return Holder{Pool: s.pool, Index: s.index, Session: s.session} }
+
+type tunnel struct {
+	owner   string
+	foreign netip.Prefix
+	end     time.Time
+	events  int // what had happened to Redis, and
+	tries   int // what the owner had tried, when the lease was confirmed
+}
+
+// start begins a new daemon: it knows nothing but what Redis tells it. Its tunnels are in the kernel.
+func (n *worldNode) start() {
+	w := n.w
+	for _, o := range w.ops {
+		if o.node == n {
+			o.dead = true
+		}
+	}
+	n.looking, n.sweeping, n.read, n.busy = false, false, false, make(map[string]bool)
+	if n.conn == nil {
+		var err error
+		n.conn, err = redis.Open(w.options)
+		w.must(err)
+		w.Cleanup(func() { _ = n.conn.Close() })
+		n.faults = &faults{w: w}
+		n.conn.AddHook(n.faults)
+	}
+	o := RedisOptions{
+		Options: Options{Clock: func() time.Time { return w.now }, Quarantine: worldQuarantine},
+		Conn:    n.conn, Node: n.name, Grace: worldGrace, Jump: worldJump, TTL: worldTTL,
+		Time: func() time.Time { return w.now.Add(w.skew) },
+	}
+	for {
+		store, err := openRedis(w.Context(), worldPools(), o) // the world looks for it, by its own clock
+		if err == nil {
+			n.store = store
+			return
+		}
+		if !w.faulty(err) {
+			w.must(err)
+		}
+	}
+}
+
+// restart is the daemon's death, and a new one.
+func (n *worldNode) restart() {
+	n.w.did.deaths++
+	n.w.note("%s dies", n.name)
+	n.start()
+}
+
+// recover has the daemon read the leases. Tunnels without one go, as in Broker.Recover.
+func (n *worldNode) recover(o *op) {
+	held := make(map[seat]bool)
+	for l, err := range n.store.All(n.w.Context()) {
+		if err != nil {
+			return
+		}
+		if l.State == Active && l.Node == n.name {
+			held[seat{l.Pool, l.Index, l.Session}] = true
+		}
+	}
+	if o.dead {
+		return
+	}
+	for k := range n.tunnels {
+		if !held[k] {
+			delete(n.tunnels, k)
+		}
+	}
+	n.read = true
+}
+
+func (n *worldNode) request(pool, owner string) Request {
+	n.serial++
+	return Request{
+		Pool: pool, Owner: owner, Session: fmt.Sprintf("%s-%d", n.name, n.serial), Node: n.name,
+		TTL: worldTTL, Forget: strings.HasPrefix(owner, "guest"),
+	}
+}
+
+// login replaces what the owner had at this node; another node learns it when it extends.
+func (n *worldNode) login(req Request) {
+	w, key := n.w, req.Pool+" "+req.Owner
+	if !n.read || n.busy[key] {
+		return // the daemon is not ready, or does something else for him
+	}
+	n.busy[key] = true
+	w.did.logins++
+	w.tried(key)
+	n.begin(key, func(o *op) {
+		l, err := n.store.Acquire(w.Context(), req)
+		if o.dead {
+			return
+		}
+		delete(n.busy, key)
+		w.tried(key)
+		w.note("%s: %s asks in %s for %d %v: %d %v", n.name, req.Owner, req.Pool, req.Index, textOf(req.Foreign), l.Index, err)
+		if err == nil {
+			n.accept(req, l)
+		} else if !w.faulty(err) {
+			w.wrong = fmt.Sprintf("%s: %+v: %v", n.name, req, err)
+		}
+	})
+}
+
+// accept is what the broker does with a lease.
+func (n *worldNode) accept(req Request, l Lease) {
+	w := n.w
+	for _, o := range w.nodes {
+		for k, t := range o.tunnels {
+			switch {
+			case k.pool != l.Pool || t.owner != req.Owner:
+			case o == n:
+				delete(o.tunnels, k)
+			default: // his new session gave up the static prefix, or has it too
+				t.foreign = netip.Prefix{}
+				o.tunnels[k] = t
+			}
+		}
+	}
+	t := tunnel{
+		owner: req.Owner, foreign: req.Foreign, end: n.until(l.Pool, l.Index), events: w.events, tries: w.tries[req.Pool+" "+req.Owner],
+	}
+	if w.now.Add(w.skew).Before(w.behind) {
+		t.tries = -1 // his older sessions seem to be the later ones
+	}
+	n.tunnels[seat{l.Pool, l.Index, l.Session}] = t
+}
+
+// until is when a lease ends, if it is not extended.
+func (n *worldNode) until(pool string, index uint32) time.Time {
+	t, _ := n.store.served.get(n.store.byName[pool], index)
+	if t.foreign.IsValid() {
+		return n.store.deadline(t)
+	}
+	return t.end
+}
+
+// logout ends one of the node's tunnels: first the tunnel, then the lease.
+func (n *worldNode) logout() {
+	all := n.seats()
+	if len(all) == 0 {
+		return
+	}
+	k := all[n.w.IntN(len(all))]
+	key := k.pool + " " + n.tunnels[k].owner
+	if n.busy[key] {
+		return
+	}
+	delete(n.tunnels, k)
+	n.busy[key] = true
+	n.begin(key, func(o *op) {
+		err := n.store.Release(n.w.Context(), k.holder())
+		if !o.dead {
+			delete(n.busy, key)
+			n.w.note("%s: release %s %d: %v", n.name, k.pool, k.index, err)
+		}
+	})
+}
+
+// seats are those of the node's tunnels, in an order that a seed gives again.
+func (n *worldNode) seats() []seat {
+	return slices.SortedFunc(maps.Keys(n.tunnels), func(a, b seat) int {
+		return cmp.Or(cmp.Compare(a.pool, b.pool), cmp.Compare(a.index, b.index), cmp.Compare(a.session, b.session))
+	})
+}
+
+// beginSweep is one pass of the broker's sweep, or the start of the daemon.
+func (n *worldNode) beginSweep() {
+	if n.sweeping {
+		return
+	}
+	n.sweeping = true
+	n.begin("", func(o *op) {
+		if n.read {
+			n.sweep(o, false)
+		} else {
+			n.recover(o)
+		}
+		if !o.dead {
+			n.sweeping = false
+		}
+	})
+}
+
+// sweep extends what is half over, or all.
+func (n *worldNode) sweep(o *op, all bool) {
+	w := n.w
+	var holders []Holder
+	for _, k := range n.seats() {
+		if t := n.tunnels[k]; all || t.end.Before(w.now.Add(worldTTL/2)) {
+			holders = append(holders, k.holder())
+		}
+	}
+	events := w.events
+	lost, err := n.store.Extend(w.Context(), worldTTL, holders...)
+	if o.dead {
+		return
+	}
+	for _, h := range lost {
+		n.lost(h)
+	}
+	if err != nil {
+		w.note("%s: extend %d: %v", n.name, len(holders), err)
+		return
+	}
+	for _, h := range holders {
+		k := seat{h.Pool, h.Index, h.Session}
+		if t, ok := n.tunnels[k]; ok {
+			t.end, t.events = n.until(h.Pool, h.Index), events
+			n.tunnels[k] = t
+		}
+	}
+}
+
+// lost ends a tunnel whose lease is lost: to another session of its owner, or because time has run out, or since Redis has
+// lost something.
+func (n *worldNode) lost(h Holder) {
+	w, k := n.w, seat{h.Pool, h.Index, h.Session}
+	t, ok := n.tunnels[k]
+	if !ok {
+		return
+	}
+	delete(n.tunnels, k)
+	w.note("%s: lost %s %d of %s", n.name, h.Pool, h.Index, t.owner)
+	if t.events == w.events && t.tries == w.tries[h.Pool+" "+t.owner] && t.end.After(w.now) {
+		w.wrong = fmt.Sprintf("%s lost %s index %d of %s for no reason", n.name, h.Pool, h.Index, t.owner)
+	}
+}
+
+// beginLook is what the store does beside.
+func (n *worldNode) beginLook() {
+	if n.looking {
+		return
+	}
+	n.looking = true
+	n.begin("", func(o *op) {
+		_ = n.store.look(n.w.Context())
+		if o.dead {
+			return
+		}
+		n.looking = false
+		select {
+		case <-n.store.Refuted():
+			if n.read {
+				n.sweep(o, true)
+			}
+		default:
+		}
+	})
+}
