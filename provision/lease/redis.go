@@ -48,9 +48,10 @@ type RedisOptions struct {
 // begins an epoch, too, without grace.
 //
 // Not covered: what nobody who can reach Redis remembers. That is a node that cannot, throughout the grace and after it, while
-// Redis has lost everything (or has a dump from before the node was there) and every other node was started anew
+// Redis has lost everything, or has the same dump as once before, and every other node was started anew or cut off
 // since; and an index given by number, or more than a thousand new ones, far beyond all others in the moment before, by such
-// a node.
+// a node. Nor are tunnels that go on in the kernel without a daemon, or with one that was started anew and has not reached
+// Redis yet: nobody there knows when their leases end.
 //
 // While Redis does not answer, leases this node serves live on until half a quarantine past their end: nobody can have
 // their index before. Their owners may take them over with a new session (Acquire); nobody else gets anything.

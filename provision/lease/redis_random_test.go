@@ -119,7 +119,7 @@ func (w *world) harm(n *worldNode, chance int) {
 	case chance < 970:
 		w.save()
 	case chance < 982:
-		if !w.full {
+		if !w.full && (!w.restored || w.remembered()) {
 			w.note("failover")
 			w.failover()
 			w.settle()
@@ -199,8 +199,8 @@ func (w *world) reserve(n *worldNode) {
 	})
 }
 
-// remembered tells whether somebody who can reach Redis remembers all servers that may be serving something. If nobody
-// does, and Redis has forgotten them, there is nobody who could know.
+// remembered tells whether somebody who can reach Redis remembers all servers that may be serving something, and what they
+// may serve. If nobody does, and Redis has forgotten them, there is nobody who could know.
 func (w *world) remembered() bool {
 	known := make(map[string]bool)
 	for _, n := range w.nodes {
@@ -208,7 +208,8 @@ func (w *world) remembered() bool {
 			continue
 		}
 		for _, p := range append(slices.Clone(n.store.pools), n.store.foreign) {
-			if len(p.nodes) == len(w.nodes) {
+			last, _ := w.admin.HGet(w.Context(), p.key, "top").Int()
+			if len(p.nodes) == len(w.nodes) && int(p.last) >= last {
 				known[p.Name] = true
 			}
 		}

@@ -17,6 +17,13 @@ type served struct {
 	owners map[ownerOf]uint32
 	counts map[epochOf]int // leases by the epoch they were confirmed in, so that nobody looks through all to find that none is left
 	claims map[string]int  // those with a foreign prefix, by tenure.claimed
+
+	refuted map[refutation]string // leases that are another's, and whose sessions have not ended yet, and their owners
+}
+
+type refutation struct {
+	indexOf
+	session string
 }
 
 type indexOf struct {
@@ -48,7 +55,7 @@ type tenure struct {
 }
 
 func newServed() served {
-	return served{mu: new(sync.Mutex), leases: make(map[indexOf]*tenure), owners: make(map[ownerOf]uint32), counts: make(map[epochOf]int), claims: make(map[string]int)}
+	return served{mu: new(sync.Mutex), leases: make(map[indexOf]*tenure), owners: make(map[ownerOf]uint32), counts: make(map[epochOf]int), claims: make(map[string]int), refuted: make(map[refutation]string)}
 }
 
 // put keeps a lease in the place of what its owner had.
@@ -59,6 +66,11 @@ func (s served) put(p *sharedPool, index uint32, t tenure) {
 		s.remove(p, had)
 	}
 	s.remove(p, index)
+	for at, owner := range s.refuted { // his session before this one ends
+		if at.pool == p && owner == t.owner {
+			delete(s.refuted, at)
+		}
+	}
 	s.leases[indexOf{p, index}] = &t
 	s.owners[ownerOf{p, t.owner}] = index
 	s.count(p, t, 1)
@@ -87,10 +99,26 @@ func (s served) remove(p *sharedPool, index uint32) {
 	}
 }
 
-// drop forgets the lease of a session.
+// refute forgets the lease of a session that has to end, but not that.
+func (s served) refute(p *sharedPool, index uint32, session, owner string) {
+	s.drop(p, index, session)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuted[refutation{indexOf{p, index}, session}] = owner
+}
+
+// refutes tells whether a session has to end that has not.
+func (s served) refutes() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.refuted) > 0
+}
+
+// drop forgets the lease of a session that ends.
 func (s served) drop(p *sharedPool, index uint32, session string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.refuted, refutation{indexOf{p, index}, session})
 	if t := s.leases[indexOf{p, index}]; t != nil && t.session == session {
 		s.remove(p, index)
 	}

@@ -38,6 +38,9 @@ func (r *Redis) look(ctx context.Context) (first error) {
 			first = err // the others say the same
 		}
 	}
+	if r.served.refutes() {
+		r.refute()
+	}
 	return first
 }
 
@@ -79,7 +82,11 @@ func (r *Redis) lookAt(ctx context.Context, p *sharedPool) error {
 }
 
 // confirmed tells whether all leases that are served here were confirmed in an epoch; of the claims, all foreign prefixes.
+// Nobody may have those of sessions that are to end before they have.
 func (r *Redis) confirmed(p *sharedPool, epoch string) bool {
+	if r.served.refutes() {
+		return false
+	}
 	if p == r.foreign {
 		return len(r.served.unclaimed(epoch)) == 0
 	}
@@ -210,7 +217,12 @@ func (r *Redis) lose(p *sharedPool, index uint32, t tenure) {
 	r.metrics.refuted.Inc()
 	r.options.Logger.Warn().Str("pool", p.Name).Uint32("index", index).Str("owner", t.owner).Str("session", t.session).
 		Msg("a lease that was served here is another's since Redis failed over")
-	r.served.drop(p, index, t.session)
+	r.served.refute(p, index, t.session, t.owner)
+	r.refute()
+}
+
+// refute has Refuted tell.
+func (r *Redis) refute() {
 	select {
 	case r.refuted <- struct{}{}:
 	default:

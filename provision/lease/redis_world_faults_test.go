@@ -157,6 +157,7 @@ var (
 // save keeps what Redis has.
 func (w *world) save() {
 	var err error
+	w.restored = false
 	w.dump, err = worldSave.Run(w.Context(), w.admin, nil).Slice()
 	w.must(err)
 }
@@ -165,6 +166,7 @@ func (w *world) save() {
 func (w *world) failover() {
 	ctx := w.Context()
 	w.did.failovers++
+	w.restored = true
 	w.event()
 	if err := worldRestore.Run(ctx, w.admin, nil, w.dump...).Err(); !errors.Is(err, goredis.Nil) {
 		w.must(err)

@@ -31,17 +31,18 @@ const (
 type world struct {
 	*testing.T
 	*rand.Rand
-	server  *redistest.Server
-	options redis.Options
-	admin   *goredis.Client
-	nodes   []*worldNode
-	now     time.Time     // of the servers
-	skew    time.Duration // of Redis's clock
-	dump    []any         // what was saved: keys and values
-	full    bool
-	step    int
-	log     []string
-	did     worldCounts
+	server   *redistest.Server
+	options  redis.Options
+	admin    *goredis.Client
+	nodes    []*worldNode
+	now      time.Time     // of the servers
+	skew     time.Duration // of Redis's clock
+	dump     []any         // what was saved: keys and values
+	full     bool
+	restored bool // dump was in force once already: what was given then may be known to nobody but the nodes
+	step     int
+	log      []string
+	did      worldCounts
 
 	ops     []*op // under way
 	running *op

@@ -63,6 +63,7 @@ local function renew(lost)
     pool.grace = now + GRACE
     if pool.doubt == 'all' or math.abs(now - seen) >= pool.quarantine then pool.doubt = 'all'
     else pool.doubt = int(math.max(now, tonumber(pool.doubt or '0'))) end
+    if pool.floor > 0 then pool.floor = pool.floor + math.min(SKIP, math.ceil((pool.size - pool.floor) / 8)) end
     lift(pool.size)
   end
   redis.call('HSET', KEYS[1], 'epoch', pool.epoch, 'hold', pool.hold, 'clock', now, 'replid', replid,
