@@ -93,10 +93,11 @@ func (r *Redis) confirmed(p *sharedPool, epoch string) bool {
 	return len(r.served.unconfirmed(p, epoch)) == 0
 }
 
-// claimAll claims the foreign prefixes of leases that are served here and that were not claimed in an epoch.
+// claimAll claims the foreign prefixes of leases that are served here and that were not claimed in an epoch. Those past their
+// end, perhaps since a clock jumped while the daemon was not there, wait for their broker to extend or release them.
 func (r *Redis) claimAll(ctx context.Context, epoch string) error {
 	for _, at := range r.served.unclaimed(epoch) {
-		if t, ok := r.served.get(at.pool, at.index); ok {
+		if t, ok := r.served.get(at.pool, at.index); ok && t.end.After(r.clock()) {
 			if _, _, err := r.claimAgain(ctx, at.pool, at.index, t); err != nil {
 				return err
 			}

@@ -101,10 +101,13 @@ func (n *worldNode) recover(o *op) {
 	if o.dead {
 		return
 	}
-	for k := range n.tunnels {
+	for k, t := range n.tunnels {
 		if !held[k] {
 			delete(n.tunnels, k)
+			continue
 		}
+		t.end = n.until(k.pool, k.index)
+		n.tunnels[k] = t
 	}
 	n.read = true
 }
