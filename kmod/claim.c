@@ -8,15 +8,14 @@
 struct utun_claim utun_claim_of(const struct utun_config *config, const struct utun_tunnel *t)
 {
 	struct utun_claim set = {};
+	unsigned int n;
 
-	if (!utun_in_pools(config, &t->endpoint, 128)) {
-		set.of[set.n].addr = &t->endpoint;
-		set.of[set.n++].len = 128;
-	}
-	if (t->prefix_len && !utun_in_pools(config, &t->prefix, t->prefix_len)) {
-		set.of[set.n].addr = &t->prefix;
-		set.of[set.n++].len = t->prefix_len;
-	}
+	if (!utun_in_pools(config, &t->endpoint, 128))
+		set.of[set.n++] = (struct utun_claimed){ &t->endpoint, 128, UTUN_TUNNEL_A_ENDPOINT };
+	if (t->prefix_len && !utun_in_pools(config, &t->prefix, t->prefix_len))
+		set.of[set.n++] = (struct utun_claimed){ &t->prefix, t->prefix_len, UTUN_TUNNEL_A_PREFIX };
+	for (n = 0; n < t->n_routes; n++)
+		set.of[set.n++] = (struct utun_claimed){ &t->routes[n].addr, t->routes[n].len, UTUN_TUNNEL_A_ROUTE, n };
 	return set;
 }
 
@@ -52,9 +51,8 @@ int utun_claim_take(struct utun_hub *hub, const struct utun_claim *set, u32 id, 
 		if (utun_foreigners_holder(&hub->foreign, set->of[n].addr, set->of[n].len, &holder)) {
 			if (holder == id)
 				continue;
-			err = utun_refuse(why, -EADDRINUSE,
-					  set->of[n].len == 128 ? UTUN_TUNNEL_A_ENDPOINT : UTUN_TUNNEL_A_PREFIX,
-					  "it is another tunnel's");
+			err = utun_refuse(why, -EADDRINUSE, set->of[n].attr, "it is another tunnel's");
+			why->nth = set->of[n].nth;
 			goto undo;
 		}
 		err = utun_foreigners_add(&hub->foreign, set->of[n].addr, set->of[n].len, id);

@@ -7,9 +7,13 @@
 
 #include "hub.h"
 
+struct utun_tunnel;
+struct utun_wish;
+
 extern struct genl_family utun_family;
 extern const struct nla_policy utun_local_policy[UTUN_LOCAL_A_MAX + 1];
 extern const struct nla_policy utun_pool_policy[UTUN_POOL_A_MAX + 1];
+extern const struct nla_policy utun_route_policy[UTUN_ROUTE_A_MAX + 1];
 extern const struct nla_policy utun_tunnel_policy[UTUN_TUNNEL_A_MAX + 1];
 
 int utun_netlink_init(void);
@@ -26,6 +30,11 @@ int utun_answer_finish(struct genl_info *info, struct sk_buff *answer, void *mes
 /* netlink_dev.c */
 int utun_netlink_dev_set(struct sk_buff *skb, struct genl_info *info);
 int utun_netlink_dev_get(struct sk_buff *skb, struct genl_info *info);
+
+/* netlink_route.c */
+int utun_routes_parse(const struct nlattr *attr, struct utun_wish *w, struct netlink_ext_ack *extack);
+const struct nlattr *utun_routes_nth(const struct nlattr *tunnel, const struct nlattr *attr, unsigned int nth);
+int utun_routes_put(struct sk_buff *skb, const struct utun_tunnel *t);
 
 /* netlink_tunnel.c */
 int utun_netlink_set(struct sk_buff *skb, struct genl_info *info);

@@ -24,6 +24,7 @@ const struct nla_policy utun_tunnel_policy[UTUN_TUNNEL_A_MAX + 1] = {
 	[UTUN_TUNNEL_A_TX_RATE] = { .type = NLA_U64 },
 	[UTUN_TUNNEL_A_RX_BURST] = { .type = NLA_U32 },
 	[UTUN_TUNNEL_A_TX_BURST] = { .type = NLA_U32 },
+	[UTUN_TUNNEL_A_ROUTE] = NLA_POLICY_NESTED(utun_route_policy),
 };
 
 static u32 get_u32(const struct nlattr *attr)
@@ -77,7 +78,8 @@ static int parse(const struct nlattr *attr, struct nlattr **tb, struct utun_wish
 	w->mtu = get_u32(tb[UTUN_TUNNEL_A_MTU]);
 	if (w->mtu && w->mtu < UTUN_MTU_MIN)
 		return utun_blame(extack, tb[UTUN_TUNNEL_A_MTU], -ERANGE, "the MTU is below what IPv6 demands");
-	return parse_limits(tb, w, extack);
+	err = utun_routes_parse(attr, w, extack);
+	return err ? err : parse_limits(tb, w, extack);
 }
 
 /* The client device a tunnel names, with a reference; NULL: none; else an ERR_PTR. */
@@ -116,7 +118,7 @@ static int set_one(struct utun_hub *hub, const struct nlattr *attr, struct utun_
 	wish.port = client ? netdev_priv(client) : NULL;
 	err = utun_table_set(hub, &wish, batch, &why);
 	if (err)
-		utun_blame(extack, why.attr && tb[why.attr] ? tb[why.attr] : attr, err, why.text);
+		utun_blame(extack, why.attr && tb[why.attr] ? utun_routes_nth(attr, tb[why.attr], why.nth) : attr, err, why.text);
 	dev_put(client);
 	return err;
 }
@@ -290,6 +292,8 @@ static int put_tunnel(struct sk_buff *skb, struct utun_hub *hub, const struct ut
 		return -EMSGSIZE;
 	if (t->prefix_len && (nla_put_in6_addr(skb, UTUN_TUNNEL_A_PREFIX, &t->prefix) ||
 			      nla_put_u8(skb, UTUN_TUNNEL_A_PREFIX_LEN, t->prefix_len)))
+		return -EMSGSIZE;
+	if (utun_routes_put(skb, t))
 		return -EMSGSIZE;
 	if ((t->mtu && nla_put_u32(skb, UTUN_TUNNEL_A_MTU, t->mtu)) ||
 	    (dev && nla_put_u32(skb, UTUN_TUNNEL_A_IFINDEX, dev->ifindex)) ||

@@ -6,10 +6,11 @@
 #include "hub.h"
 #include "tunnel.h"
 
-/* Why a wish cannot be: an error, its text, and the attribute to blame (UTUN_TUNNEL_A_, 0: none). */
+/* Why a wish cannot be: an error, its text, and the attribute to blame (UTUN_TUNNEL_A_, 0: none), which one if it is repeated. */
 struct utun_refusal {
 	const char *text;
 	int attr;
+	unsigned int nth;
 };
 
 /* Tunnels that were taken out, to be settled together after one grace period. */
@@ -23,13 +24,15 @@ static inline void utun_batch_init(struct utun_batch *b)
 	b->last = &b->first;
 }
 
-/* What a tunnel has outside the pools: its endpoint, its prefix, both or nothing. */
+/* What a tunnel has outside the pools: its endpoint, its prefix, its routes. */
 struct utun_claim {
 	unsigned int n;
-	struct {
+	struct utun_claimed {
 		const struct in6_addr *addr;
 		u8 len;
-	} of[2];
+		u8 attr;		/* what it is: UTUN_TUNNEL_A_ */
+		u8 nth;			/* of its routes */
+	} of[2 + UTUN_ROUTES_MAX];
 };
 
 /* check.c: no lock is needed */

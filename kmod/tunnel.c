@@ -32,6 +32,14 @@ struct utun_tunnel *utun_tunnel_new(const struct utun_wish *wish)
 	t->endpoint = wish->endpoint;
 	t->prefix = wish->prefix;
 	t->prefix_len = wish->prefix_len;
+	if (wish->n_routes) {
+		t->routes = kmemdup(wish->routes, wish->n_routes * sizeof(*t->routes), GFP_KERNEL_ACCOUNT);
+		if (!t->routes) {
+			kmem_cache_free(cache, t);
+			return NULL;
+		}
+		t->n_routes = wish->n_routes;
+	}
 	t->seen = jiffies & ~UTUN_SEEN;
 	RCU_INIT_POINTER(t->dev, wish->port ? wish->port->dev : NULL);
 	utun_tunnel_tune(t, wish);
@@ -45,6 +53,7 @@ void utun_tunnel_free(struct utun_tunnel *t)
 
 	if (route)
 		dst_release(&route->dst);
+	kfree(t->routes);
 	kmem_cache_free(cache, t);
 }
 
@@ -76,12 +85,24 @@ void utun_tunnel_tune(struct utun_tunnel *t, const struct utun_wish *wish)
 	WRITE_ONCE(t->tx_cost, utun_cost(wish->tx.rate));
 }
 
+static bool same_routes(const struct utun_tunnel *t, const struct utun_wish *wish)
+{
+	unsigned int n;
+
+	if (t->n_routes != wish->n_routes)
+		return false;
+	for (n = 0; n < t->n_routes; n++)
+		if (t->routes[n].len != wish->routes[n].len || !ipv6_addr_equal(&t->routes[n].addr, &wish->routes[n].addr))
+			return false;
+	return true;
+}
+
 /* Whether a wish differs in nothing but what utun_tunnel_tune() sets. */
 bool utun_tunnel_same(const struct utun_tunnel *t, const struct utun_wish *wish)
 {
 	return t->session == wish->session && utun_same_ends(&t->rx_ends, &wish->ends) &&
 	       ipv6_addr_equal(&t->endpoint, &wish->endpoint) && t->prefix_len == wish->prefix_len &&
-	       ipv6_addr_equal(&t->prefix, &wish->prefix) &&
+	       ipv6_addr_equal(&t->prefix, &wish->prefix) && same_routes(t, wish) &&
 	       rcu_access_pointer(t->dev) == (wish->port ? wish->port->dev : NULL);
 }
 
@@ -116,8 +137,12 @@ struct utun_counters utun_tunnel_counters(const struct utun_tunnel *t)
 /* The wish a tunnel is there by, but for its client device. */
 struct utun_wish utun_tunnel_wish(const struct utun_tunnel *t)
 {
-	return (struct utun_wish){
+	struct utun_wish wish = {
 		.id = t->id, .session = t->session, .ends = t->rx_ends, .endpoint = t->endpoint, .prefix = t->prefix,
-		.prefix_len = t->prefix_len, .mtu = t->mtu, .rx = t->rx, .tx = t->tx,
+		.prefix_len = t->prefix_len, .n_routes = t->n_routes, .mtu = t->mtu, .rx = t->rx, .tx = t->tx,
 	};
+
+	if (t->n_routes)
+		memcpy(wish.routes, t->routes, t->n_routes * sizeof(*t->routes));
+	return wish;
 }

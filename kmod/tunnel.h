@@ -30,6 +30,11 @@ struct utun_limit {
 	u32 burst;			/* octets; 0: by the rate */
 };
 
+struct utun_prefix {
+	struct in6_addr addr;
+	u8 len;
+};
+
 /* The wanted state of a tunnel. */
 struct utun_wish {
 	u32 id;
@@ -37,6 +42,8 @@ struct utun_wish {
 	struct utun_ends ends;		/* has is computed */
 	struct in6_addr endpoint, prefix;
 	u8 prefix_len;			/* 0: no prefix */
+	u8 n_routes;
+	struct utun_prefix routes[UTUN_ROUTES_MAX];
 	u32 mtu;			/* 0: the device's */
 	struct utun_port *port;		/* client device, NULL: none */
 	struct utun_limit rx, tx;
@@ -68,8 +75,10 @@ struct utun_tunnel {
 	struct utun_limit rx, tx;
 	struct utun_tunnel *next;	/* of those to be freed after the same grace period */
 	struct utun_tunnel *successor;	/* in whose favour it was taken out; it gets the counters */
+	struct utun_prefix *routes;	/* NULL: none */
 	u32 id;
 	u8 prefix_len;
+	u8 n_routes;
 };
 
 #define UTUN_SEEN 1UL			/* in seen */

@@ -64,17 +64,21 @@
  * UTUN_CMD_TUNNEL_SET: UTUN_A_TUNNEL (1 to UTUN_BATCH_MAX times), each with
  *     ID, ENCAP, LOCAL, REMOTE, ENDPOINT, and for UTUN_ENCAP_UDP LOCAL_PORT and REMOTE_PORT (both not 0; absent or 0 for
  *     UTUN_ENCAP_IP);
- *     optional: SESSION (0), PREFIX with PREFIX_LEN (none), MTU (0: the device's), IFINDEX (0: the shared device), RX_RATE, TX_RATE
- *     (0: no limit), RX_BURST, TX_BURST (0: what the rate gives in 100 ms, but at least 16384).
+ *     optional: SESSION (0), PREFIX with PREFIX_LEN (none), ROUTE (0 to UTUN_ROUTES_MAX times, each ADDR and LEN), MTU (0: the
+ *     device's), IFINDEX (0: the shared device), RX_RATE, TX_RATE (0: no limit), RX_BURST, TX_BURST (0: what the rate gives in
+ *     100 ms, but at least 16384).
  *   Wanted state: adds the tunnel or changes the one with this id; the same again changes nothing. With the same
  *   SESSION the counters go on, exactly; with another they start at 0 and LAST_SEEN now. A change of MTU, rates and
  *   bursts is one word each and unnoticed by packets. After a change of anything else each packet meets the old tunnel or
  *   the new one.
- *   ENDPOINT is that of the id, or a global unicast address outside every pool. PREFIX is that of the id, or global unicast
- *   and outside every pool, at most 127 long, host bits 0. (ID, LOCAL, REMOTE, ENDPOINT, PREFIX, MTU) have to fit the
- *   configuration: else EINVAL or ERANGE. EADDRINUSE: the ENDPOINT or PREFIX from outside the pools is another tunnel's;
- *   ENOSPC: UTUN_FOREIGN_MAX of those are in use. ENODEV, EOPNOTSUPP: IFINDEX is no client device of this shared
- *   device; EBUSY: it has another tunnel.
+ *   ENDPOINT is that of the id, or a global unicast address outside every pool. PREFIX is that of the id, or global unicast and
+ *   outside every pool, at most 127 long, host bits 0. A ROUTE is a further prefix of the client (RFC 3162 section 2.5): global
+ *   unicast and outside every pool, at most 128 long, host bits 0, none twice and none that is ENDPOINT or PREFIX. An address
+ *   from outside the pools is the tunnel's with the longest ENDPOINT, PREFIX or ROUTE that holds it. (ID, LOCAL, REMOTE,
+ *   ENDPOINT, PREFIX, ROUTE, MTU) have to fit the configuration: else EINVAL or ERANGE. ERANGE: there are more than
+ *   UTUN_ROUTES_MAX of ROUTE. An error's offset is that of the very ROUTE. EADDRINUSE: the ENDPOINT, PREFIX or ROUTE from
+ *   outside the pools is another tunnel's; ENOSPC: UTUN_FOREIGN_MAX of those are in use. ENODEV, EOPNOTSUPP: IFINDEX is no
+ *   client device of this shared device; EBUSY: it has another tunnel.
  *   A tunnel that TUNNEL_DEL ended and that is set again with the same SESSION goes on counting where it was, unless its id had
  *   another session in between. The last UTUN_REMAINS_MAX that ended are remembered for that.
  *   A batch is done in order and stops at the first tunnel that is wrong: those before it are in force, it and those after
@@ -142,6 +146,7 @@
 #define UTUN_FOREIGN_MAX	65536		/* addresses and prefixes outside the pools, of a device */
 #define UTUN_TALLIES_MAX	65536		/* tunnels whose drops are counted apart, of a device */
 #define UTUN_REMAINS_MAX	65536		/* tunnels that ended, of a device */
+#define UTUN_ROUTES_MAX		16		/* of a tunnel */
 #define UTUN_SOCKETS_MAX	64		/* of a device */
 #define UTUN_BATCH_MAX		512		/* tunnels in a message */
 #define UTUN_MTU_MIN		1280
@@ -262,9 +267,20 @@ enum utun_tunnel_attr {
 	UTUN_TUNNEL_A_TX_BYTES,		/* u64 */
 	UTUN_TUNNEL_A_IDLE,		/* u64: milliseconds since the last valid packet from the client, or since it was set */
 	UTUN_TUNNEL_A_SEEN,		/* flag: there was one in this session */
+	UTUN_TUNNEL_A_ROUTE,		/* nested, repeated, both ways: utun_route_attr */
 
 	__UTUN_TUNNEL_A_MAX,
 	UTUN_TUNNEL_A_MAX = __UTUN_TUNNEL_A_MAX - 1,
+};
+
+/* UTUN_TUNNEL_A_ROUTE: a prefix outside the pools */
+enum utun_route_attr {
+	UTUN_ROUTE_A_UNSPEC,
+	UTUN_ROUTE_A_ADDR,		/* 16 octets */
+	UTUN_ROUTE_A_LEN,		/* u8: 1 to 128 */
+
+	__UTUN_ROUTE_A_MAX,
+	UTUN_ROUTE_A_MAX = __UTUN_ROUTE_A_MAX - 1,
 };
 
 /* Why packets are dropped; those up to FAILED are numbered as datapath.Reasons are, from 1 on. */

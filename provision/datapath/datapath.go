@@ -146,6 +146,7 @@ type Tunnel struct {
 	Remote   netip.AddrPort // IPv4; port 0 for V6V4
 	Endpoint netip.Addr     // inner address of the client
 	Prefix   netip.Prefix   // delegated prefix, invalid if none; may lie outside the pool (static)
+	Routes   Prefixes       // further prefixes of the client, at most MaxRoutes, all outside the pools (RFC 3162 section 2.5)
 	MTU      int            // largest inner packet, octets; 0: Config.MTU
 	Rate     Rate
 }

@@ -5,6 +5,7 @@ package datapath
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"ddtb/provision/lease"
 )
@@ -46,7 +47,7 @@ func martian(a netip.Addr) bool {
 // Refuse says why a packet with these outer addresses is not let in through a tunnel, "" if it is. The ports of V6V4 are 0.
 func (i Inner) Refuse(t Tunnel, encap Encap, local, remote netip.AddrPort) Reason {
 	switch {
-	case i.Source != t.Endpoint && !t.Prefix.Contains(i.Source):
+	case i.Source != t.Endpoint && !t.Prefix.Contains(i.Source) && !t.Routes.Contains(i.Source):
 		return InnerSource
 	case encap != t.Encap:
 		return Encapsulation
@@ -119,7 +120,7 @@ func (f *Foreign) Owner(a netip.Addr) (uint32, bool) {
 	return 0, false
 }
 
-// ForeignOf are the prefixes of a tunnel that lie outside the pools: its endpoint as a /128, its prefix.
+// ForeignOf are the prefixes of a tunnel that lie outside the pools: its endpoint as a /128, its prefix, its routes.
 func (c Config) ForeignOf(t Tunnel) []netip.Prefix {
 	pool, index, ok := c.find(t.ID)
 	if !ok {
@@ -132,5 +133,5 @@ func (c Config) ForeignOf(t Tunnel) []netip.Prefix {
 	if t.Prefix.IsValid() && t.Prefix != pool.Prefix(index) {
 		foreign = append(foreign, t.Prefix)
 	}
-	return foreign
+	return slices.AppendSeq(foreign, t.Routes.All())
 }

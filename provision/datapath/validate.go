@@ -38,7 +38,7 @@ func (c Config) Validate() error {
 }
 
 // Check tells whether the Config has room for a tunnel; the error wraps ErrInvalid. The endpoint and the prefix are
-// those of the tunnel's index, or lie outside every pool.
+// those of the tunnel's index, or lie outside every pool, as its routes do.
 func (c Config) Check(t Tunnel) error {
 	if why := c.check(t); why != "" {
 		return fmt.Errorf("tunnel %d: %s: %w", t.ID, why, ErrInvalid)
@@ -62,6 +62,22 @@ func (c Config) check(t Tunnel) string {
 	}
 	if t.Prefix.IsValid() && t.Prefix != pool.Prefix(index) && !c.foreignPrefix(t.Prefix) {
 		return fmt.Sprintf("prefix %s: %s or a prefix outside every pool expected", t.Prefix, pool.Prefix(index))
+	}
+	return c.checkRoutes(t)
+}
+
+// checkRoutes looks at the routes; one may be to a single address.
+func (c Config) checkRoutes(t Tunnel) string {
+	if n := t.Routes.Len(); n > MaxRoutes {
+		return fmt.Sprintf("%d routes, at most %d expected", n, MaxRoutes)
+	}
+	for route := range t.Routes.All() {
+		if !foreignAddr(route.Addr()) || c.inPools(route) {
+			return fmt.Sprintf("route %s: a prefix outside every pool expected", route)
+		}
+		if route == t.Prefix || route == netip.PrefixFrom(t.Endpoint, 128) {
+			return fmt.Sprintf("route %s: the tunnel has it without", route)
+		}
 	}
 	return ""
 }

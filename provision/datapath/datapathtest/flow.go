@@ -270,7 +270,7 @@ func renewed(t *testing.T, e *Env) {
 // restarted puts one process after the other in charge under traffic. No packet is lost, no counter starts over.
 func restarted(t *testing.T, e *Env) {
 	tunnel, other := e.tunnel(0, datapath.V6UDPV4), e.tunnel(1, datapath.V6V4)
-	other.Prefix = netip.MustParsePrefix("2001:db8:f00::/48")
+	other.Prefix, other.Routes = netip.MustParsePrefix("2001:db8:f02::/48"), prefixes("2001:db8:f01::5/128", "2001:db8:f00::/48", "2001:db8:f03::/56")
 	e.set(t, tunnel, other)
 	f := e.startFlow(t, tunnel)
 	for range 4 {
@@ -291,6 +291,9 @@ func restarted(t *testing.T, e *Env) {
 	down := datagram(coreHost, other.Prefix.Addr().Next(), "to the foreign prefix")
 	e.fromCore(down)
 	e.atClient(t, other, down)
+	for route := range other.Routes.All() {
+		e.bothWays(t, other, netip.PrefixFrom(route.Addr(), 128).Addr())
+	}
 }
 
 // reconfigured changes the Config under traffic. A tunnel there is still room for notices nothing.

@@ -35,6 +35,7 @@ func RunModel(t *testing.T, config datapath.Config, dp datapath.Datapath) {
 		{"batch", m.batch},
 		{"invalid", m.invalid},
 		{"taken", m.taken},
+		{"routes", m.routes},
 		{"all", m.all},
 		{"configure", m.configure},
 	} {
@@ -95,6 +96,7 @@ var comparers = cmp.Options{
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b datapath.Prefixes) bool { return a == b }),
 }
 
 func (m *model) set(t *testing.T, tunnels ...datapath.Tunnel) {
@@ -152,7 +154,15 @@ func (m *model) change(t *testing.T) {
 		func() { tunnel.Prefix = netip.MustParsePrefix("2001:db8:f00::/48") },
 		func() { tunnel.Endpoint = netip.MustParseAddr("2001:db8:f01::1") },
 		func() { tunnel.Prefix = netip.MustParsePrefix("2001:db8:f02::/48") },
+		func() { tunnel.Routes = prefixes("2001:db8:f00::/48", "2001:db8:f03::5/128") },
+		func() { tunnel.Prefix = netip.MustParsePrefix("2001:db8:f04::/48") },
+		func() { tunnel.Routes = prefixes("2001:db8:f02::/48", "2001:db8:f03::5/128") },
+		func() {
+			tunnel.Prefix, tunnel.Routes = netip.MustParsePrefix("2001:db8:f02::/48"), prefixes("2001:db8:f04::/48")
+		},
+		func() { tunnel.Prefix = netip.Prefix{} },
 		func() { tunnel.Prefix, tunnel.Endpoint = m.tunnel(1).Prefix, m.tunnel(1).Endpoint },
+		func() { tunnel.Routes = datapath.Prefixes{} },
 		func() { tunnel.Session++ },
 		func() {
 			tunnel.Encap, tunnel.Local, tunnel.Remote = datapath.V6V4, netip.AddrPortFrom(tunnel.Local.Addr(), 0), netip.MustParseAddrPort("203.0.113.9:0")
@@ -192,17 +202,27 @@ func (m *model) batch(t *testing.T) {
 
 func (m *model) invalid(t *testing.T) {
 	for name, change := range map[string]func(*datapath.Tunnel){
-		"id outside":              func(d *datapath.Tunnel) { d.ID = 1 << 31 },
-		"endpoint of another":     func(d *datapath.Tunnel) { d.Endpoint = m.tunnel(2).Endpoint },
-		"endpoint is the server":  func(d *datapath.Tunnel) { d.Endpoint = m.config.Server },
-		"no endpoint":             func(d *datapath.Tunnel) { d.Endpoint = netip.Addr{} },
-		"endpoint is IPv4":        func(d *datapath.Tunnel) { d.Endpoint = d.Remote.Addr() },
-		"endpoint is link-local":  func(d *datapath.Tunnel) { d.Endpoint = netip.MustParseAddr("fe80::1") },
-		"prefix of another":       func(d *datapath.Tunnel) { d.Prefix = m.tunnel(2).Prefix },
-		"prefix over a pool":      func(d *datapath.Tunnel) { d.Prefix = netip.MustParsePrefix("2001:db8::/32") },
-		"prefix with host bits":   func(d *datapath.Tunnel) { d.Prefix = netip.MustParsePrefix("2001:db8:f00::1/48") },
-		"prefix is an address":    func(d *datapath.Tunnel) { d.Prefix = netip.MustParsePrefix("2001:db8:f00::1/128") },
-		"prefix is IPv4":          func(d *datapath.Tunnel) { d.Prefix = netip.MustParsePrefix("192.0.2.0/24") },
+		"id outside":             func(d *datapath.Tunnel) { d.ID = 1 << 31 },
+		"endpoint of another":    func(d *datapath.Tunnel) { d.Endpoint = m.tunnel(2).Endpoint },
+		"endpoint is the server": func(d *datapath.Tunnel) { d.Endpoint = m.config.Server },
+		"no endpoint":            func(d *datapath.Tunnel) { d.Endpoint = netip.Addr{} },
+		"endpoint is IPv4":       func(d *datapath.Tunnel) { d.Endpoint = d.Remote.Addr() },
+		"endpoint is link-local": func(d *datapath.Tunnel) { d.Endpoint = netip.MustParseAddr("fe80::1") },
+		"prefix of another":      func(d *datapath.Tunnel) { d.Prefix = m.tunnel(2).Prefix },
+		"prefix over a pool":     func(d *datapath.Tunnel) { d.Prefix = netip.MustParsePrefix("2001:db8::/32") },
+		"prefix with host bits":  func(d *datapath.Tunnel) { d.Prefix = netip.MustParsePrefix("2001:db8:f00::1/48") },
+		"prefix is an address":   func(d *datapath.Tunnel) { d.Prefix = netip.MustParsePrefix("2001:db8:f00::1/128") },
+		"prefix is IPv4":         func(d *datapath.Tunnel) { d.Prefix = netip.MustParsePrefix("192.0.2.0/24") },
+		"route over a pool":      func(d *datapath.Tunnel) { d.Routes = prefixes("2001:db8:f00::/48", "2001:db8::/32") },
+		"route in a pool":        func(d *datapath.Tunnel) { d.Routes = datapath.PrefixesOf(m.tunnel(2).Prefix) },
+		"route to the server":    func(d *datapath.Tunnel) { d.Routes = datapath.PrefixesOf(netip.PrefixFrom(m.config.Server, 128)) },
+		"route for all":          func(d *datapath.Tunnel) { d.Routes = prefixes("::/0") },
+		"route to multicast":     func(d *datapath.Tunnel) { d.Routes = prefixes("ff08::/16") },
+		"route to link-local":    func(d *datapath.Tunnel) { d.Routes = prefixes("fe80:1::/32") },
+		"route twice": func(d *datapath.Tunnel) {
+			d.Prefix, d.Routes = netip.MustParsePrefix("2001:db8:f00::/48"), prefixes("2001:db8:f00::/48")
+		},
+		"too many routes":         func(d *datapath.Tunnel) { d.Routes = datapath.PrefixesOf(many(datapath.MaxRoutes + 1)...) },
 		"no encapsulation":        func(d *datapath.Tunnel) { d.Encap = 0 },
 		"no remote":               func(d *datapath.Tunnel) { d.Remote = netip.AddrPort{} },
 		"remote is IPv6":          func(d *datapath.Tunnel) { d.Remote = netip.MustParseAddrPort("[2001:db8::1]:1") },
@@ -240,6 +260,49 @@ func (m *model) taken(t *testing.T) {
 	m.set(t, second)
 	m.expect(t, second)
 	m.delete(t, second)
+}
+
+// prefixes makes a set.
+func prefixes(texts ...string) datapath.Prefixes {
+	var all []netip.Prefix
+	for _, text := range texts {
+		all = append(all, netip.MustParsePrefix(text))
+	}
+	return datapath.PrefixesOf(all...)
+}
+
+// many are n prefixes from outside the pools.
+func many(n uint32) (all []netip.Prefix) {
+	for i := range n {
+		all = append(all, netip.PrefixFrom(plus(netip.MustParseAddr("2001:db8:f00::"), 48, i), 48))
+	}
+	return all
+}
+
+// routes gives tunnels as many prefixes as they may have, and wants one for two.
+func (m *model) routes(t *testing.T) {
+	full, second, third := m.tunnel(1), m.tunnel(2), m.tunnel(3)
+	full.Routes = datapath.PrefixesOf(many(datapath.MaxRoutes)...)
+	m.set(t, full)
+	m.expect(t, full)
+	for _, c := range []func(){
+		func() { second.Routes = prefixes("2001:db8:f0f::/48", "2001:db8:fff::/48") },
+		func() { second.Routes, second.Prefix = datapath.Prefixes{}, netip.MustParsePrefix("2001:db8:f00::/48") },
+	} {
+		c()
+		if err := m.dp.Set(t.Context(), second); !errors.Is(err, datapath.ErrInvalid) {
+			t.Errorf("%v, expected: %v", err, datapath.ErrInvalid)
+		}
+		m.expect(t, full)
+	}
+	third.Routes = prefixes("2001:db8:fff::/48") // which the one that was refused does not keep
+	m.set(t, third)
+	must(t, m.dp.Configure(t.Context(), m.config))
+	m.expect(t, full, third)
+	m.delete(t, full)
+	m.set(t, second)
+	m.expect(t, second, third)
+	m.delete(t, second, third)
 }
 
 // all reads while the reader works with the driver.

@@ -46,6 +46,7 @@ func Run(t *testing.T, topology Topology, open Open) {
 		{"odd", odd},
 		{"garbage", garbage},
 		{"foreign", foreign},
+		{"routes", routes},
 		{"bulk", bulk},
 		{"NAT", nat},
 		{"rate", rate},

@@ -87,19 +87,23 @@ func (d *Driver) client(c *change) error {
 	return nil
 }
 
-// dress gives a client device its address and its routes: the server's address with the client's as peer, the prefix.
+// dress gives a client device its address and its routes: the server's address with the client's as peer, the prefix and what
+// else is routed to the client.
 func (d *Driver) dress(c *device, t datapath.Tunnel) error {
 	errs := []error{c.setAddress(d.host, d.config.Server, t.Endpoint)}
-	r := d.router()
+	r, wanted := d.router(), slices.Collect(t.Routes.All())
+	if t.Prefix.IsValid() {
+		wanted = append(wanted, t.Prefix)
+	}
 	there, err := whole(func() ([]netlink.Route, error) { return d.host.nl.RouteList(c.link(), netlink.FAMILY_V6) })
 	errs = append(errs, err)
 	for _, route := range there {
-		if route.Protocol == RouteProtocol && toPrefix(route.Dst) != t.Prefix {
+		if route.Protocol == RouteProtocol && !slices.Contains(wanted, toPrefix(route.Dst)) {
 			errs = append(errs, r.take(&route))
 		}
 	}
-	if t.Prefix.IsValid() {
-		errs = append(errs, r.put(r.route(t.Prefix, c.index, clientMetric)))
+	for _, prefix := range wanted {
+		errs = append(errs, r.put(r.route(prefix, c.index, clientMetric)))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("tunnel %d: %w", t.ID, err)
@@ -134,7 +138,7 @@ func (d *Driver) arrange(tunnels []state) error {
 	for _, unused := range devices {
 		errs = append(errs, unused.remove(d.host))
 	}
-	for batch := range slices.Chunk(moving, batchSize) {
+	for batch := range batches(moving) {
 		errs = append(errs, d.setBatch(batch))
 	}
 	for _, left := range leaving {

@@ -42,10 +42,15 @@ func decodeTunnel(b []byte) (state, error) {
 	var local, remote, prefix netip.Addr
 	var localPort, remotePort uint16
 	var bits uint8
+	var routes []netip.Prefix
 	r := &reader{}
 	err := walk(b, func(kind uint16, value []byte) error {
 		r.kind, r.value = kind, value
 		switch kind {
+		case tunnelRoute:
+			route, err := decodeRoute(value)
+			routes = append(routes, route)
+			return err
 		case tunnelID:
 			r.u32(&s.ID)
 		case tunnelSession:
@@ -102,7 +107,32 @@ func decodeTunnel(b []byte) (state, error) {
 			return state{}, fmt.Errorf("tunnel %d: prefix %s/%d is none", s.ID, prefix, bits)
 		}
 	}
+	if s.Routes = datapath.PrefixesOf(routes...); s.Routes.Len() != len(routes) || len(routes) > datapath.MaxRoutes {
+		return state{}, fmt.Errorf("tunnel %d: %d routes, some twice or too many", s.ID, len(routes))
+	}
 	return s, nil
+}
+
+// decodeRoute reads the inside of one UTUN_TUNNEL_A_ROUTE.
+func decodeRoute(b []byte) (netip.Prefix, error) {
+	var address netip.Addr
+	var bits uint8
+	r := &reader{}
+	err := walk(b, func(kind uint16, value []byte) error {
+		r.kind, r.value = kind, value
+		switch kind {
+		case routeAddr:
+			r.addr6(&address)
+		case routeLen:
+			r.u8(&bits)
+		}
+		return r.err
+	})
+	route := netip.PrefixFrom(address, int(bits))
+	if err == nil && (!route.IsValid() || route != route.Masked()) {
+		err = fmt.Errorf("route %s/%d is none", address, bits)
+	}
+	return route, err
 }
 
 // decodeDrops reads the UTUN_A_DROPs of a message, without its generic netlink header. now is the time they are told.

@@ -4,6 +4,7 @@ package utun
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ var comparers = cmp.Options{
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b datapath.Prefixes) bool { return a == b }),
 	cmp.AllowUnexported(state{}, placed{}),
 }
 
@@ -60,6 +62,12 @@ func TestDecodeTunnels(t *testing.T) {
 		{"half a header", `0c`, nil, false},
 		{"id of three octets", `0c00 0c80 0700 0200 01000000`, nil, false},
 		{"no such encapsulation", `0c00 0c80 0500 0400 09000000`, []state{{}}, true},
+		{"route", `2400 0c80  2000 1880  1400 0100 20010db80f0000000000000000000000  0500 0200 30000000`,
+			[]state{{placed: placed{Tunnel: datapath.Tunnel{Routes: datapath.PrefixesOf(netip.MustParsePrefix("2001:db8:f00::/48"))}}}}, true},
+		{"route twice", `4400 0c80` + strings.Repeat(` 2000 1880  1400 0100 20010db80f0000000000000000000000  0500 0200 30000000`, 2), nil, false},
+		{"route too long", `2400 0c80  2000 1880  1400 0100 20010db80f0000000000000000000000  0500 0200 81000000`, nil, false},
+		{"route with host bits", `2400 0c80  2000 1880  1400 0100 20010db80f0000000000000000000001  0500 0200 30000000`, nil, false},
+		{"route without address", `1000 0c80  0c00 1880  0500 0200 30000000`, nil, false},
 		{"prefix too long", `2000 0c80 1400 0a00 20010db8100700000000000000000000 0500 0b00 81000000`, nil, false},
 		{"prefix with host bits", `2000 0c80 1400 0a00 20010db8100700000000000000000001 0500 0b00 30000000`, nil, false},
 	} {
@@ -131,6 +139,9 @@ func TestDecodeTally(t *testing.T) {
 // FuzzDecode feeds the decoders; what they take as a tunnel comes out of the encoder as it went in.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(encodeSet(7, []placed{{Tunnel: exampleTunnel(), link: 3}})[genlHeader:]))
+	routed := exampleTunnel()
+	routed.Routes = datapath.PrefixesOf(netip.MustParsePrefix("2001:db8:f01::5/128"), netip.MustParsePrefix("2001:db8:f00::/48"))
+	f.Add([]byte(encodeSet(7, []placed{{Tunnel: routed}})[genlHeader:]))
 	f.Add([]byte{5, 0, 12, 128, 0})
 	f.Add([]byte{12, 0, 15, 128, 5, 0, 2, 0, 4})
 	f.Fuzz(func(t *testing.T, b []byte) {

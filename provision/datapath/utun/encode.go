@@ -97,6 +97,12 @@ func encodeTunnel(m *message, t placed) {
 	if t.link != 0 {
 		m.u32(tunnelIfindex, uint32(t.link))
 	}
+	for route := range t.Routes.All() {
+		m.nest(tunnelRoute, func() {
+			m.add(routeAddr, route.Addr().AsSlice()...)
+			m.add(routeLen, byte(route.Bits()))
+		})
+	}
 	encodeRate(m, t.Rate.Rx, tunnelRxRate, tunnelRxBurst)
 	encodeRate(m, t.Rate.Tx, tunnelTxRate, tunnelTxBurst)
 }

@@ -63,6 +63,8 @@ func TestEncode(t *testing.T) {
 	direct := exampleTunnel()
 	direct.Encap, direct.Prefix, direct.MTU = datapath.V6V4, netip.Prefix{}, 0
 	direct.Local, direct.Remote = netip.AddrPortFrom(direct.Local.Addr(), 0), netip.AddrPortFrom(direct.Remote.Addr(), 0)
+	routed := direct
+	routed.Routes = datapath.PrefixesOf(netip.MustParsePrefix("2001:db8:f01::5/128"), netip.MustParsePrefix("2001:db8:f00::/48"))
 	for _, test := range []struct {
 		name   string
 		got    message
@@ -103,6 +105,18 @@ func TestEncode(t *testing.T) {
 			  0800 0700 ac10022a
 			  1400 0900 20010db8000e00000000000000000007
 			  0800 0d00 09000000                                # ifindex`},
+		{"routes", encodeSet(7, []placed{{Tunnel: routed}}), `
+			05 01 0000
+			0800 0200 07000000
+			8400 0c80
+			  0800 0200 ef030000
+			  0c00 0300 0807060504030201
+			  0500 0400 02000000
+			  0800 0500 c0000201
+			  0800 0700 ac10022a
+			  1400 0900 20010db8000e00000000000000000007
+			  2000 1880  1400 0100 20010db80f0000000000000000000000  0500 0200 30000000
+			  2000 1880  1400 0100 20010db80f0100000000000000000005  0500 0200 80000000`},
 		{"delete", encodeDelete(7, []uint32{1007, 5}), `06 01 0000  0800 0200 07000000  0800 0d00 ef030000  0800 0d00 05000000`},
 		{"dump", encodeDump(cmdTunnelGet, 7, 1008), `07 01 0000  0800 0200 07000000  0800 0e00 f0030000`},
 		{"drops", encodeAbout(cmdDropsGet, 7), `08 01 0000  0800 0200 07000000`},

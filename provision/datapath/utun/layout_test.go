@@ -6,6 +6,7 @@ package utun
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"runtime"
@@ -126,6 +127,16 @@ func TestRootInterfaces(t *testing.T) {
 	expect(t, "another outer port", "ac10022a_58022b client 2001:db8::1 peer 2001:db8:e::8",
 		"ac10022a_9 client 2001:db8::1 peer 2001:db8:e::7 route 2001:db8:1007::/48", sharedLine)
 
+	routed := tunnel
+	routed.Routes = datapath.PrefixesOf(netip.MustParsePrefix("2001:db8:f00::/48"))
+	set(d, routed)
+	expect(t, "routes", "ac10022a_58022b client 2001:db8::1 peer 2001:db8:e::8",
+		"ac10022a_9 client 2001:db8::1 peer 2001:db8:e::7 route 2001:db8:f00::/48 route 2001:db8:1007::/48",
+		strings.Replace(sharedLine, " route 2001:db8:1000", " route 2001:db8:f00::/48 route 2001:db8:1000", 1))
+	set(d, tunnel)
+	expect(t, "no routes", "ac10022a_58022b client 2001:db8::1 peer 2001:db8:e::8",
+		"ac10022a_9 client 2001:db8::1 peer 2001:db8:e::7 route 2001:db8:1007::/48", sharedLine)
+
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -211,5 +222,45 @@ func TestRootRefused(t *testing.T) {
 	t.Log(err)
 	if !strings.Contains(err.Error(), ": ") || !strings.Contains(err.Error(), "utun0") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestRootRoutesRefused asks the module for routes that the driver would not: the error says what the kernel says.
+func TestRootRoutesRefused(t *testing.T) {
+	inRouter(t)
+	d := open(t, Options{})
+	if err := d.Configure(t.Context(), exampleConfig()); err != nil {
+		t.Fatal(err)
+	}
+	first := exampleTunnel()
+	first.ID, first.Endpoint, first.Prefix = 1008, netip.MustParseAddr("2001:db8:e::8"), netip.Prefix{}
+	outside := func(n int) netip.Prefix { return netip.MustParsePrefix(fmt.Sprintf("2001:db8:f%02x::/48", n)) }
+	first.Routes = datapath.PrefixesOf(outside(0))
+	if err := d.Set(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	var many []netip.Prefix
+	for n := range datapath.MaxRoutes + 1 {
+		many = append(many, outside(n+1))
+	}
+	for text, spoil := range map[string]func(*datapath.Tunnel){
+		"a prefix outside every pool is expected": func(d *datapath.Tunnel) {
+			d.Routes = datapath.PrefixesOf(outside(1), netip.MustParsePrefix("2001:db8:1005::/48"))
+		},
+		"the tunnel has it already": func(d *datapath.Tunnel) { d.Prefix, d.Routes = outside(1), datapath.PrefixesOf(outside(1)) },
+		"it is another tunnel's":    func(d *datapath.Tunnel) { d.Routes = datapath.PrefixesOf(outside(0), outside(1)) },
+		"at most 16 routes":         func(d *datapath.Tunnel) { d.Routes = datapath.PrefixesOf(many...) },
+	} {
+		tunnel := exampleTunnel()
+		spoil(&tunnel)
+		err := d.send([]change{{placed: placed{Tunnel: tunnel}}})
+		if !invalid(err) || !strings.Contains(err.Error(), text) {
+			t.Errorf("%v, expected: %s", err, text)
+		}
+	}
+	second := exampleTunnel() // of what was refused nothing is kept
+	second.Routes = datapath.PrefixesOf(many[1:]...)
+	if err := d.Set(t.Context(), second); err != nil {
+		t.Error(err)
 	}
 }

@@ -17,8 +17,10 @@ import (
 )
 
 const (
-	// batchSize is how many tunnels go in one message: it fits the library's buffer, and the answer to it the socket's.
-	batchSize = 128
+	// batchSize is how many tunnels go in one message, and batchRoutes how many routes of them: it fits the library's buffer, and
+	// the answer to it the socket's.
+	batchSize   = 128
+	batchRoutes = 512
 	// resumptions is how often a dump that the kernel broke off is resumed without any progress.
 	resumptions = 3
 )
@@ -31,25 +33,38 @@ func (d *Driver) Set(_ context.Context, tunnels ...datapath.Tunnel) error {
 		return err
 	}
 	var errs []error
-	var batch []datapath.Tunnel
-	in := map[uint32]bool{}
-	flush := func() {
-		errs = append(errs, d.setBatch(batch))
-		batch = batch[:0]
-		clear(in)
-	}
+	var valid []datapath.Tunnel
 	for _, t := range tunnels {
 		if err := d.config.Check(t); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		if len(batch) == batchSize || in[t.ID] { // twice in one call: one after the other
-			flush()
-		}
-		batch, in[t.ID] = append(batch, t), true
+		valid = append(valid, t)
 	}
-	flush()
+	for batch := range batches(valid) {
+		errs = append(errs, d.setBatch(batch))
+	}
 	return errors.Join(errs...)
+}
+
+// batches splits tunnels into what goes in one message. One that is there twice is in two, one after the other.
+func batches(tunnels []datapath.Tunnel) iter.Seq[[]datapath.Tunnel] {
+	return func(yield func([]datapath.Tunnel) bool) {
+		begin, routes, in := 0, 0, map[uint32]bool{}
+		for n, t := range tunnels {
+			if routes += t.Routes.Len(); n-begin == batchSize || routes > batchRoutes || in[t.ID] {
+				if !yield(tunnels[begin:n]) {
+					return
+				}
+				begin, routes = n, t.Routes.Len()
+				clear(in)
+			}
+			in[t.ID] = true
+		}
+		if begin < len(tunnels) {
+			yield(tunnels[begin:])
+		}
+	}
 }
 
 // change is a tunnel on its way into force, and what becomes needless then.

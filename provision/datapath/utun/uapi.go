@@ -93,6 +93,13 @@ const (
 	tunnelTxBytes
 	tunnelIdle
 	tunnelSeen
+	tunnelRoute
+)
+
+// enum utun_route_attr
+const (
+	routeAddr uint16 = iota + 1
+	routeLen
 )
 
 // Of enum utun_drop, which begins with the datapath.Reasons: the one behind them.

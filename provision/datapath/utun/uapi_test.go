@@ -79,7 +79,9 @@ func TestConstants(t *testing.T) {
 		"UTUN_TUNNEL_A_RX_BURST": int(tunnelRxBurst), "UTUN_TUNNEL_A_TX_BURST": int(tunnelTxBurst),
 		"UTUN_TUNNEL_A_RX_PACKETS": int(tunnelRxPackets), "UTUN_TUNNEL_A_RX_BYTES": int(tunnelRxBytes),
 		"UTUN_TUNNEL_A_TX_PACKETS": int(tunnelTxPackets), "UTUN_TUNNEL_A_TX_BYTES": int(tunnelTxBytes),
-		"UTUN_TUNNEL_A_IDLE": int(tunnelIdle), "UTUN_TUNNEL_A_SEEN": int(tunnelSeen),
+		"UTUN_TUNNEL_A_IDLE": int(tunnelIdle), "UTUN_TUNNEL_A_SEEN": int(tunnelSeen), "UTUN_TUNNEL_A_ROUTE": int(tunnelRoute),
+
+		"UTUN_ROUTES_MAX": datapath.MaxRoutes, "UTUN_ROUTE_A_ADDR": int(routeAddr), "UTUN_ROUTE_A_LEN": int(routeLen),
 
 		"UTUN_RATE_MIN": rateMin, "UTUN_DROP_UNATTENDED": int(dropUnattended),
 

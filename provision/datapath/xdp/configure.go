@@ -207,7 +207,7 @@ func (c *change) refit() error {
 		}
 		r := d.table.record(slot)
 		now := r.identity()
-		if wanted := identify(t, c.layout.local(&t), d.state.mtu(effectiveMTU(c.config, d.outerMTU, t)), now.key&hasMask); wanted != now {
+		if wanted := identify(t, c.layout.local(&t), d.state.mtu(effectiveMTU(c.config, d.outerMTU, t)), now.key&hasMask, d.ends[t.ID]); wanted != now {
 			r.adjust(wanted)
 		}
 	}
@@ -249,7 +249,7 @@ func (c *change) startMoving() error {
 			continue
 		}
 		r := d.table.record(slot)
-		id := identify(t, c.layout.local(&t), d.state.mtu(effectiveMTU(c.config, d.outerMTU, t)), r.key()&hasMask)
+		id := identify(t, c.layout.local(&t), d.state.mtu(effectiveMTU(c.config, d.outerMTU, t)), r.key()&hasMask, d.ends[t.ID])
 		c.old.next.record(after).put(id, t.Session, r.lastSeen(now()), datapath.Counters{})
 		c.old.next.record(after).tally.start(t.Session)
 		c.old.next.active.set(after, true)

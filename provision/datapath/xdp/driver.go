@@ -52,6 +52,7 @@ type quirks struct {
 type ends struct {
 	endpoint netip.Addr
 	prefix   netip.Prefix
+	routes   datapath.Prefixes
 }
 
 var (

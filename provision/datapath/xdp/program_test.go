@@ -135,7 +135,7 @@ func (r *rig) set(t datapath.Tunnel) {
 	if t.Prefix.IsValid() {
 		has |= hasPrefix
 	}
-	r.table.record(slot).put(identify(t, r.layout.local(&t), r.state.mtu(r.config.MTU), has), 1, 1, datapath.Counters{})
+	r.table.record(slot).put(identify(t, r.layout.local(&t), r.state.mtu(r.config.MTU), has, ends{}), 1, 1, datapath.Counters{})
 	r.table.active.set(slot, true)
 }
 

@@ -25,7 +25,7 @@ type ledger struct {
 	begun, ended        uint32 // moves
 	session             uint64
 	seen                uint64 // ns, as of the last look
-	asked               uint64 // MTU asked for, 0: the default
+	asked               uint64 // MTU asked for, 0: the default; above it the places of foreign.go
 	rx, tx              bucket
 }
 
@@ -77,13 +77,14 @@ type identity struct {
 	rate  datapath.Rate
 }
 
-// identify puts a tunnel into words. local is the index of its local end, mtu the place of the one in force, has the flags.
-func identify(t datapath.Tunnel, local uint32, mtu uint8, has uint64) identity {
+// identify puts a tunnel into words. local is the index of its local end, mtu the place of the one in force, has the flags,
+// e what it has outside the pools.
+func identify(t datapath.Tunnel, local uint32, mtu uint8, has uint64, e ends) identity {
 	key := addrPort(t.Remote) | has | uint64(local)<<localShift
 	if t.Encap == datapath.V6V4 {
 		key |= isSIT
 	}
-	return identity{key: key, mtu: mtu, asked: uint64(t.MTU), rate: t.Rate}
+	return identity{key: key, mtu: mtu, asked: uint64(t.MTU) | e.places(), rate: t.Rate}
 }
 
 // addrPort is an IPv4 address and a port as they lie in memory in network order.
@@ -213,7 +214,7 @@ func (r record) note(now uint64) {
 func (r record) tunnel(id uint32, locals []netip.AddrPort) datapath.Tunnel {
 	words := r.identity()
 	t := datapath.Tunnel{
-		ID: id, Session: r.session(), Encap: datapath.V6UDPV4, Remote: toAddrPort(words.key), MTU: int(words.asked),
+		ID: id, Session: r.session(), Encap: datapath.V6UDPV4, Remote: toAddrPort(words.key), MTU: int(words.asked & askedMTU),
 		Rate: words.rate,
 	}
 	if local := int(words.key >> localShift & (maxLocal - 1)); local < len(locals) {

@@ -139,7 +139,7 @@ func (d *Driver) changes(s *setting, r record) bool {
 	s.goesOn = r.session() == s.tunnel.Session
 	same := s.goesOn && before.key == s.words.key
 	if same && s.words.key&hasForeign != 0 {
-		same = d.ends[s.tunnel.ID] == endsOf(d.config.ForeignOf(*s.tunnel))
+		same = d.ends[s.tunnel.ID] == d.endsOf(s.tunnel)
 	}
 	if same && before != s.words {
 		r.adjust(s.words)
@@ -150,21 +150,17 @@ func (d *Driver) changes(s *setting, r record) bool {
 
 // identify gives the words of a tunnel under the Config in force.
 func (d *Driver) identify(t *datapath.Tunnel) identity {
-	endpoint, prefix := d.table.layout.addresses(t.ID)
-	has := uint64(0)
-	if t.Endpoint == endpoint {
+	e, has := d.endsOf(t), uint64(0)
+	if !e.endpoint.IsValid() {
 		has |= hasEndpoint
-	} else {
-		has |= hasForeign
 	}
-	switch {
-	case !t.Prefix.IsValid():
-	case t.Prefix == prefix:
+	if t.Prefix.IsValid() && !e.prefix.IsValid() {
 		has |= hasPrefix
-	default:
+	}
+	if e != (ends{}) {
 		has |= hasForeign
 	}
-	return identify(*t, d.table.layout.local(t), d.state.mtu(effectiveMTU(d.config, d.outerMTU, *t)), has)
+	return identify(*t, d.table.layout.local(t), d.state.mtu(effectiveMTU(d.config, d.outerMTU, *t)), has, e)
 }
 
 // install puts a tunnel whose record is out of force into force.
@@ -329,6 +325,7 @@ func (d *Driver) tunnel(slot uint32) datapath.Tunnel {
 		if e.prefix.IsValid() {
 			t.Prefix = e.prefix
 		}
+		t.Routes = e.routes
 	}
 	return t
 }

@@ -107,7 +107,7 @@ struct moves {
 
 struct asked {
 	__u64 seen; /* ns, as of the last look at octet 7 */
-	__u64 mtu;  /* 0: the default */
+	__u64 mtu;  /* 0: the default; above it what foreign.go puts there */
 };
 
 struct bucket {
