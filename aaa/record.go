@@ -62,7 +62,8 @@ type Record struct {
 	Client   netip.AddrPort `json:",omitzero"`
 	Server   netip.AddrPort `json:",omitzero"`
 	Endpoint netip.Addr     `json:",omitzero"`
-	Prefix   netip.Prefix   `json:",omitzero"` // invalid if none was delegated
+	Prefix   netip.Prefix   `json:",omitzero"`  // invalid if none was delegated
+	Routes   []netip.Prefix `json:",omitempty"` // further prefixes routed to the subscriber
 
 	// Interim and Stop only.
 	SessionTime time.Duration `json:",omitzero"`

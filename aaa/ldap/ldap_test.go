@@ -55,6 +55,8 @@ radiusIdleTimeout: 600
 radiusClass: blue
 radiusReplyAttribute: Framed-IPv6-Route += "2001:db8:abcd::/48 :: 1"
 radiusDelegatedIPv6Prefix: 2001:db8:100::1/56
+radiusFramedIPv6Route: 2001:db8:abce::/48 ::
+radiusFramedIPv6Route: 2001:db8:abcf::5/128
 radiusFramedIPv6Pool: residential
 
 dn: uid=carol,ou=people,dc=isp,dc=example
@@ -232,7 +234,10 @@ func TestSubscriber(t *testing.T) {
 		Name: "alice", Backend: "ldap", Authentic: aaa.AuthenticRemote, Pool: "residential",
 		Prefix: netip.MustParsePrefix("2001:db8:100::/56"), SessionTimeout: 24 * time.Hour, IdleTimeout: 10 * time.Minute,
 		Class: [][]byte{[]byte("blue")}, Filter: "gold",
-		Routes: []aaa.Route{{Prefix: netip.MustParsePrefix("2001:db8:abcd::/48"), Metric: 1}},
+		Routes: []aaa.Route{
+			{Prefix: netip.MustParsePrefix("2001:db8:abcd::/48"), Metric: 1},
+			{Prefix: netip.MustParsePrefix("2001:db8:abce::/48")}, {Prefix: netip.MustParsePrefix("2001:db8:abcf::5/128")},
+		},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
 		t.Error(diff)

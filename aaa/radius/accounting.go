@@ -95,6 +95,9 @@ func (a *Accounting) encodeTunnel(p *radius.Packet, r aaa.Record) {
 	if r.Prefix.IsValid() {
 		p.Add(attrDelegatedPrefix, formatPrefix(r.Prefix))
 	}
+	for _, route := range r.Routes {
+		p.Add(attrFramedIPv6Route, radius.Attribute(route.String()+" :: 1"))
+	}
 	const tunnelMediumIPv4 = 1
 	p.Add(rfc2868.TunnelType_Type, radius.NewInteger(a.o.TunnelType)) // the first octet is the tag, 0
 	p.Add(rfc2868.TunnelMediumType_Type, radius.NewInteger(tunnelMediumIPv4))

@@ -208,6 +208,7 @@ func TestFreeRADIUSAccounting(t *testing.T) {
 		TunnelID:   4711, Encap: "v6udpv4",
 		Client: netip.MustParseAddrPort("198.51.100.7:40000"), Server: netip.MustParseAddrPort("192.0.2.1:3653"),
 		Endpoint: netip.MustParseAddr("2001:db8::5"), Prefix: netip.MustParsePrefix("2001:db8:500::/56"),
+		Routes: []netip.Prefix{netip.MustParsePrefix("2001:db8:abcd::/48"), netip.MustParsePrefix("2001:db8:abce::5/128")},
 	}
 	stop := record
 	stop.Status, stop.Cause, stop.SessionTime = aaa.StatusStop, aaa.CauseAdminReset, 90*time.Second
@@ -226,14 +227,14 @@ func TestFreeRADIUSAccounting(t *testing.T) {
 		"Acct-Authentic": "RADIUS", "NAS-Identifier": "ts1", "NAS-IP-Address": "192.0.2.1", "NAS-Port": "4711",
 		"NAS-Port-Id": "tunnel-4711", "NAS-Port-Type": "Virtual", "Service-Type": "Framed-User", "Connect-Info": "v6udpv4",
 		"Event-Timestamp": "Nov  1 2026 12:00:00 UTC", "Acct-Delay-Time": "30", "Framed-IPv6-Address": "2001:db8::5",
-		"Delegated-IPv6-Prefix": "2001:db8:500::/56", "Calling-Station-Id": "198.51.100.7:40000",
+		"Delegated-IPv6-Prefix": "2001:db8:500::/56", "Framed-IPv6-Route": "2001:db8:abcd::/48 :: 1,2001:db8:abce::5/128 :: 1", "Calling-Station-Id": "198.51.100.7:40000",
 		"Tunnel-Client-Endpoint:0": "198.51.100.7", "Tunnel-Server-Endpoint:0": "192.0.2.1", "Acct-Status-Type": "Start",
 	}
 	check(t, records[0], session)
 	check(t, records[1], radiustest.Record{
 		"Acct-Status-Type": "Stop", "Acct-Terminate-Cause": "Admin-Reset", "Acct-Session-Time": "90", "Acct-Input-Octets": "7",
 		"Acct-Input-Gigawords": "5", "Acct-Output-Octets": "9", "Acct-Output-Gigawords": "0", "Acct-Input-Packets": "3",
-		"NAS-Port": "4711",
+		"NAS-Port": "4711", "Framed-IPv6-Route": session["Framed-IPv6-Route"],
 	})
 }
 
