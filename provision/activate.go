@@ -51,6 +51,10 @@ func (b *Broker) activate(ctx context.Context, e *entry) (displaced *entry, err 
 	state, known, err := e.state, b.find(e.id) == e, b.contend(e)
 	prev := b.owners[e.owner()]
 	squatter := b.tunnels[e.tunnelID]
+	if known && state == Offered && err == nil {
+		b.claims.add(e)
+		defer b.disclaim(e)
+	}
 	b.mu.Unlock()
 	switch {
 	case !known || state == Ending:

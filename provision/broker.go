@@ -192,8 +192,8 @@ func (b *Broker) Owned(name string) []Session {
 // Filter chooses sessions; zero fields match all.
 type Filter struct {
 	User    string
-	Address netip.Addr     // the endpoint is this, or the delegated prefix contains it
-	Prefix  netip.Prefix   // endpoint or delegated prefix overlap it
+	Address netip.Addr     // the endpoint is this, or the delegated prefix or a route contains it
+	Prefix  netip.Prefix   // endpoint, delegated prefix or a route overlap it
 	Client  netip.Addr     // outer address
 	Encap   datapath.Encap // 0: any
 	State   State          // 0: any
@@ -212,10 +212,10 @@ func (f Filter) match(s *settings, e *entry) bool {
 	}
 	pool := s.pool(t.leasePool)
 	endpoint, prefix := pool.Endpoint(e.index), e.prefix(pool)
-	if f.Address.IsValid() && f.Address != endpoint && !prefix.Contains(f.Address) {
+	if f.Address.IsValid() && f.Address != endpoint && !prefix.Contains(f.Address) && !t.routes.Contains(f.Address) {
 		return false
 	}
-	return !f.Prefix.IsValid() || f.Prefix.Contains(endpoint) || prefix.IsValid() && f.Prefix.Overlaps(prefix)
+	return !f.Prefix.IsValid() || f.Prefix.Contains(endpoint) || prefix.IsValid() && f.Prefix.Overlaps(prefix) || t.routes.Overlaps(f.Prefix)
 }
 
 // Sessions yields the sessions that match, in no order. Those that begin or end meanwhile may be seen or not.

@@ -68,8 +68,8 @@ func (b *Broker) Change(ctx context.Context, id string, change Change) error {
 // regrant puts what a session may have from now on in force: in the datapath, in the lease, then in the tables. timed: its
 // Session-Timeout is counted from now. The subscriber is locked.
 func (b *Broker) regrant(ctx context.Context, e *entry, sub aaa.Subscriber, timed bool) error {
-	if n := opaque(sub); n > maxOpaque {
-		return fmt.Errorf("%d octets of class, user identity, state and filter, at most %d expected: %w", n, maxOpaque, ErrInvalid)
+	if n := opaque(sub) + routeSize*e.terms.Value().routes.Len(); n > maxOpaque {
+		return fmt.Errorf("%d octets of class, user identity, state, filter and routes, at most %d expected: %w", n, maxOpaque, ErrInvalid)
 	}
 	s, now := b.settings.Load(), b.now()
 	b.mu.Lock()

@@ -232,6 +232,7 @@ func TestReauthorizeEnds(t *testing.T) {
 		{"rejected", aaa.Subscriber{}, fmt.Errorf("server: %w", aaa.ErrRejected), aaa.CauseReauthentication},
 		{"nobody to ask", aaa.Subscriber{}, aaa.ErrUnknown, aaa.CauseSessionTimeout},
 		{"another pool", aaa.Subscriber{Name: "alice", Pool: "gold"}, nil, aaa.CauseNASRequest},
+		{"other routes", aaa.Subscriber{Name: "alice", Routes: []aaa.Route{{Prefix: netip.MustParsePrefix("2001:dba:1::/48")}}}, nil, aaa.CauseNASRequest},
 		{"another prefix", aaa.Subscriber{Name: "alice", Prefix: netip.MustParsePrefix("2001:db8:1000:ff00::/56")}, nil, aaa.CauseNASRequest},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

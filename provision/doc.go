@@ -41,6 +41,16 @@
 // such sessions do not count. Pools are looked at one after the other: a subscriber who logs in at the same moment at
 // servers that serve him from different pools may have one session too many, until the older is ended (Contest).
 //
+// # Prefixes from outside the pools
+//
+// A subscriber may have a static prefix from outside the pools, and routes: further prefixes that his backend says are led to him
+// (RFC 3162 section 2.5). The static prefix is part of his lease, so the store gives it to one at a time, whatever the server.
+// The routes are not: they are the session's, stand in its memo, and that they overlap nobody else's is looked after by each
+// server for its own sessions (claims). That two subscribers have the same network at two servers would be the backend's
+// mistake, and a routing daemon shows it; to keep any number of prefixes exclusive in the store, with claims that fail over,
+// would cost every lease more than it is worth. The same subscriber at two servers is no such case: he has one session at a
+// time, and with the lease the old one loses its routes.
+//
 // # What a crash leaves
 //
 // A lease carries a memo of its session. It tells how far the session has come (phase), and it is written before what it

@@ -149,5 +149,8 @@ func (b *Broker) logSession(e *entry) *zerolog.Event {
 	if s.Prefix.IsValid() {
 		line = line.Stringer("prefix", s.Prefix)
 	}
+	if s.Routes.Len() > 0 {
+		line = line.Stringer("routes", s.Routes)
+	}
 	return line
 }

@@ -4,6 +4,7 @@ package provision
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 	"unique"
 
@@ -48,6 +49,7 @@ type terms struct {
 	noPrefix     bool
 	pool         string // as the backend named it
 	sessionLimit int
+	routes       datapath.Prefixes // to the subscriber, beside endpoint and delegated prefix
 
 	leasePool string
 	encap     datapath.Encap
@@ -218,6 +220,7 @@ func (e *entry) tunnel(pool lease.Pool) datapath.Tunnel {
 		Remote:   e.clientAddr(),
 		Endpoint: pool.Endpoint(e.index),
 		Prefix:   e.prefix(pool),
+		Routes:   t.routes,
 		MTU:      t.mtu,
 		Rate:     datapath.Rate{Rx: rate.Up, Tx: rate.Down},
 	}
@@ -264,6 +267,7 @@ func (e *entry) session(s *settings) Session {
 		Server:     s.Server,
 		Endpoint:   pool.Endpoint(e.index),
 		Prefix:     e.prefix(pool),
+		Routes:     t.routes,
 		MTU:        t.mtu,
 		Keepalive:  t.keepalive,
 		Lifetime:   e.limits.Value().lifetime,
@@ -287,6 +291,7 @@ func (e *entry) record(s *settings, status aaa.Status, at int64) aaa.Record {
 		Server:     t.local,
 		Endpoint:   pool.Endpoint(e.index),
 		Prefix:     e.prefix(pool),
+		Routes:     slices.Collect(t.routes.All()),
 	}
 	if status != aaa.StatusStart {
 		c := e.total()

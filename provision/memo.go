@@ -78,7 +78,7 @@ func appendEntry(b []byte, e *entry) []byte {
 	if e.extra != nil {
 		x = *e.extra
 	}
-	b = append(b, bits(t.anonymous, t.noPrefix, e.router, x.cui != nil, x.renewal != nil), byte(t.authentic), byte(t.encap))
+	b = append(b, bits(t.anonymous, t.noPrefix, e.router, x.cui != nil, x.renewal != nil, t.routes.Len() > 0), byte(t.authentic), byte(t.encap))
 	b = appendText(b, e.name, t.backend, t.pool, l.filter)
 	for _, n := range []uint64{
 		uint64(t.sessionLimit), uint64(t.mtu), uint64(e.slot), millis(t.keepalive), millis(t.lost),
@@ -108,6 +108,20 @@ func appendEntry(b []byte, e *entry) []byte {
 	}
 	if x.renewal != nil {
 		b = binary.AppendUvarint(appendText(b, string(x.renewal.state)), uint64(x.renewal.at))
+	}
+	return appendRoutes(b, t.routes)
+}
+
+// routeSize is what a route takes, in octets.
+const routeSize = 17
+
+func appendRoutes(b []byte, routes datapath.Prefixes) []byte {
+	if routes.Len() == 0 {
+		return b
+	}
+	b = append(b, byte(routes.Len()))
+	for p := range routes.All() {
+		b = append(append(b, byte(p.Bits())), p.Addr().AsSlice()...)
 	}
 	return b
 }
@@ -281,11 +295,29 @@ func (r *reader) entry() *entry {
 	if x := r.extra(base, flags&8 != 0, flags&16 != 0); x.base != (datapath.Counters{}) || x.class != nil || x.cui != nil || x.renewal != nil {
 		e.extra = &x
 	}
-	if flags > 31 || t.encap != datapath.V6UDPV4 && t.encap != datapath.V6V4 {
+	if flags&32 != 0 {
+		t.routes = r.routes()
+	}
+	if flags > 63 || t.encap != datapath.V6UDPV4 && t.encap != datapath.V6V4 {
 		r.failed = true
 	}
 	e.terms, e.limits = unique.Make(t), unique.Make(l)
 	return e
+}
+
+// routes reads at least one route and at most datapath.MaxRoutes.
+func (r *reader) routes() datapath.Prefixes {
+	n := int(r.byte())
+	var routes []netip.Prefix
+	for range min(n, datapath.MaxRoutes) {
+		bits := int(r.byte())
+		routes = append(routes, netip.PrefixFrom(netip.AddrFrom16([16]byte(r.take(16))), bits))
+	}
+	set := datapath.PrefixesOf(routes...)
+	if n == 0 || set.Len() != n {
+		r.failed = true
+	}
+	return set
 }
 
 // extra reads what few sessions have, behind base; of the last two it is told whether they are there.

@@ -3,6 +3,7 @@
 package provision
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -44,10 +45,15 @@ func memos() map[string]memo {
 	gone.extra.end = &ending{cause: aaa.CausePortPreempted, at: 1772366501000}
 	guest := fullEntry()
 	guest.name, guest.extra = "", nil
+	routed := fullEntry()
+	with := routed.terms.Value()
+	with.routes = datapath.PrefixesOf(netip.MustParsePrefix("2001:db8:2::/48"), netip.MustParsePrefix("2001:db8:1::5/128"))
+	routed.terms = unique.Make(with)
 	return map[string]memo{
 		"offered":  {phase: phaseOffered},
 		"active":   {phase: phaseActive, entry: fullEntry()},
 		"guest":    {phase: phaseActive, entry: guest},
+		"routed":   {phase: phaseActive, entry: routed},
 		"ending":   {phase: phaseEnding, entry: ended},
 		"starting": {phase: phaseStarting, entry: fullEntry()},
 		"takeover": {phase: phaseStarting, entry: fullEntry(), prev: &past{
@@ -87,6 +93,10 @@ func TestMemoFitsIntoLease(t *testing.T) {
 	r := request(strings.Repeat("x", lease.MaxOwner-len("#256")), client(1, 1))
 	r.Subscriber.CUI, r.Subscriber.Reauthorize, r.Subscriber.SessionTimeout = make([]byte, 253), make([]byte, 253), 1<<30*time.Second
 	r.Subscriber.Filter, r.Subscriber.Rate = strings.Repeat("f", 253), aaa.Rate{Up: 1 << 63, Down: 1 << 63}
+	for n := range datapath.MaxRoutes {
+		route := netip.MustParsePrefix(fmt.Sprintf("2001:dba:%x::/48", n))
+		r.Subscriber.Routes = append(r.Subscriber.Routes, aaa.Route{Prefix: route})
+	}
 	for opaque(r.Subscriber)+255 <= maxOpaque {
 		r.Subscriber.Class = append(r.Subscriber.Class, make([]byte, 253))
 	}

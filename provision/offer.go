@@ -25,8 +25,8 @@ type Request struct {
 	Keepalive  time.Duration  // interval wanted; 0: the client asked for none
 }
 
-// maxOpaque bounds what is kept of a subscriber only to be given back: Class, Chargeable-User-Identity, State and the name of
-// his filter, in octets with two more for each. Two sessions' worth of it fits into a lease.
+// maxOpaque bounds what is kept of a subscriber and may be long: Class, Chargeable-User-Identity, State, the name of his filter
+// and his routes, in octets with two more for each. Two sessions' worth of it fits into a lease.
 const maxOpaque = 1280
 
 // Offer reserves a tunnel for a subscriber and tells what it would be. Nothing forwards before Activate, and a session
@@ -73,9 +73,9 @@ func (b *Broker) offer(ctx context.Context, r Request) (Session, error) {
 	if err := b.place(ctx, s, e, r.Subscriber); err != nil {
 		return Session{}, err
 	}
-	if n := len(r.Subscriber.Routes); n > 0 {
-		b.log.Warn().Str("user", r.Subscriber.Name).Str("backend", r.Subscriber.Backend).Int("routes", n).
-			Msg("routes of a subscriber are passed over: a tunnel carries its endpoint and one delegated prefix")
+	if n := len(r.Subscriber.Routes); n > 0 && r.Subscriber.Anonymous {
+		b.log.Warn().Str("backend", r.Subscriber.Backend).Int("routes", n).
+			Msg("routes of the anonymous account are passed over: many sessions may be in force with it")
 	}
 	return b.snapshot(e), nil
 }
@@ -104,7 +104,7 @@ func (r *Request) check() error {
 	}
 	sub := r.Subscriber
 	if !sub.Anonymous && sub.Name == "" || len(Owner(sub.Name, MaxSlots)) > lease.MaxOwner || opaque(sub) > maxOpaque {
-		return fmt.Errorf("name of %d octets, and %d of class, user identity, state and filter: a name that makes an owner of at most %d, "+
+		return fmt.Errorf("name of %d octets, and %d of class, user identity, state, filter and routes: a name that makes an owner of at most %d, "+
 			"and at most %d of the others expected: %w", len(sub.Name), opaque(sub), lease.MaxOwner, maxOpaque, ErrInvalid)
 	}
 	if r.Router && sub.Anonymous {
@@ -118,7 +118,7 @@ func (r *Request) check() error {
 
 // opaque counts what maxOpaque bounds.
 func opaque(sub aaa.Subscriber) int {
-	n := len(sub.CUI) + len(sub.Reauthorize) + len(sub.Filter) + 6
+	n := len(sub.CUI) + len(sub.Reauthorize) + len(sub.Filter) + 6 + routeSize*len(sub.Routes)
 	for _, c := range sub.Class {
 		n += len(c) + 2
 	}
@@ -170,7 +170,12 @@ func (b *Broker) place(ctx context.Context, s *settings, e *entry, sub aaa.Subsc
 			return err
 		}
 	}
-	e.tunnelID = s.pool(e.terms.Value().leasePool).ID(e.index)
+	pool := s.pool(e.terms.Value().leasePool)
+	if err := checkGateways(sub, pool.Endpoint(e.index), e.prefix(pool)); err != nil {
+		b.giveBack(ctx, e)
+		return err
+	}
+	e.tunnelID = pool.ID(e.index)
 	e.since = b.now()
 	e.seen = e.since
 	b.mu.Lock()

@@ -101,5 +101,9 @@ func (s *settings) fits(e *entry, sub aaa.Subscriber) error {
 	if e.router && foreign != e.foreign() {
 		return fmt.Errorf("prefix %v is granted now, the session has %v", foreign, e.foreign())
 	}
-	return nil
+	routes, err := s.routes(sub)
+	if have := e.terms.Value().routes; err == nil && routes != have {
+		err = fmt.Errorf("routes to %v are granted now, the session has %v", routes, have)
+	}
+	return err
 }

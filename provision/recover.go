@@ -44,7 +44,7 @@ func (b *Broker) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.byID, b.tunnels, b.clients, b.owners = fresh.byID, fresh.tunnels, fresh.clients, fresh.owners
-	b.endings, b.guests, b.active, b.fresh = fresh.endings, fresh.guests, fresh.active, nil
+	b.endings, b.guests, b.active, b.fresh, b.claims = fresh.endings, fresh.guests, fresh.active, nil, nil
 }
 
 // recovery is one run of Recover.
@@ -90,6 +90,9 @@ func (r *recovery) readLeases(ctx context.Context) error {
 		}
 		r.mu.Unlock()
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.claims = claimsOf(r.tunnels)
 	return nil
 }
 

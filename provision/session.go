@@ -47,11 +47,12 @@ type Session struct {
 	Pool       string
 	TunnelID   uint32
 	Encap      datapath.Encap
-	Client     netip.AddrPort // port 0 for V6V4
-	Local      netip.AddrPort // port 0 for V6V4
-	Server     netip.Addr     // this server inside the tunnel
-	Endpoint   netip.Addr     // the client inside the tunnel
-	Prefix     netip.Prefix   // delegated prefix, invalid if none
+	Client     netip.AddrPort    // port 0 for V6V4
+	Local      netip.AddrPort    // port 0 for V6V4
+	Server     netip.Addr        // this server inside the tunnel
+	Endpoint   netip.Addr        // the client inside the tunnel
+	Prefix     netip.Prefix      // delegated prefix, invalid if none
+	Routes     datapath.Prefixes // further prefixes routed to the client
 	MTU        int
 	Keepalive  time.Duration // interval the client is told
 	Lifetime   time.Duration // of the session, from Since

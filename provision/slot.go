@@ -50,8 +50,12 @@ func (b *Broker) occupy(ctx context.Context, s *settings, e *entry, slot int) (*
 }
 
 // contend refuses e when its outer address ends a v6v4 tunnel of somebody else who was heard of lately (RFC 5572,
-// status 506). Whoever speaks from an address has proved to be there, so an anonymous session keeps nobody out.
+// status 506), or when a prefix of his is another's. Whoever speaks from an address has proved to be there, so an anonymous
+// session keeps nobody out.
 func (b *Broker) contend(e *entry) error {
+	if err := b.claims.contend(e); err != nil {
+		return err
+	}
 	other := b.clients[e.from()]
 	if other == nil || e.terms.Value().encap != datapath.V6V4 {
 		return nil
@@ -87,7 +91,7 @@ func (b *Broker) seats(s *settings, e *entry, sub aaa.Subscriber) seats {
 	if sub.SessionLimit > 0 {
 		out.limit = min(sub.SessionLimit, MaxSlots)
 	}
-	if e.index != 0 || e.foreign().IsValid() {
+	if e.index != 0 || e.foreign().IsValid() || e.terms.Value().routes.Len() > 0 {
 		out.limit = 1 // a static address is in one place at a time
 	}
 	for slot := 1; slot <= out.limit; slot++ {

@@ -21,6 +21,7 @@ type table struct {
 	fresh   []*entry             // Active, and the lease does not yet tell that they have started
 	guests  map[[4]byte]int      // anonymous sessions, Offered and Active, by IPv4 address
 	active  [3]int               // Active, by encapsulation
+	claims  claims               // of those that are Active or being activated
 
 	offering int // calls of Offer that were let in and are not yet in offers
 }
@@ -118,6 +119,7 @@ func (t *table) leave(e *entry) {
 		delete(t.clients, from)
 	}
 	t.active[e.terms.Value().encap]--
+	t.claims.remove(e)
 	t.countGuest(e, -1)
 }
 

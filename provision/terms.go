@@ -11,6 +11,7 @@ import (
 	"unique"
 
 	"ddtb/aaa"
+	"ddtb/provision/datapath"
 	"ddtb/provision/lease"
 )
 
@@ -26,6 +27,10 @@ func newEntry(s *settings, id sid, r Request) (*entry, error) {
 		}
 	}
 	sub := r.Subscriber
+	routes, err := s.routes(sub)
+	if err != nil {
+		return nil, err
+	}
 	e := &entry{
 		id:     id,
 		index:  index,
@@ -33,7 +38,7 @@ func newEntry(s *settings, id sid, r Request) (*entry, error) {
 		port:   r.Client.Port(),
 		slot:   1,
 		router: r.Router,
-		terms:  unique.Make(s.terms(r, pool.Name)),
+		terms:  unique.Make(s.terms(r, pool.Name, routes)),
 		limits: unique.Make(s.limits(r.Subscriber, 0)),
 	}
 	if !sub.Anonymous {
@@ -137,7 +142,7 @@ func CheckGrant(pools []lease.Pool, sub aaa.Subscriber) error {
 }
 
 // terms settles what a session is promised once and for all.
-func (s *settings) terms(r Request, pool string) terms {
+func (s *settings) terms(r Request, pool string, routes datapath.Prefixes) terms {
 	sub := r.Subscriber
 	t := terms{
 		backend:      sub.Backend,
@@ -146,6 +151,7 @@ func (s *settings) terms(r Request, pool string) terms {
 		noPrefix:     sub.NoPrefix,
 		pool:         sub.Pool,
 		sessionLimit: min(max(0, sub.SessionLimit), maxSmall),
+		routes:       routes,
 		leasePool:    pool,
 		encap:        r.Encap,
 		local:        r.Local,

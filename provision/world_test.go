@@ -238,7 +238,7 @@ func (w *world) forwards(s Session) {
 	switch {
 	case !ok:
 		w.Errorf("tunnel %d of %s is not in force", s.TunnelID, s.ID)
-	case state.Session != id.tunnel() || state.Remote != s.Client || state.Endpoint != s.Endpoint || state.Prefix != s.Prefix:
+	case state.Session != id.tunnel() || state.Remote != s.Client || state.Endpoint != s.Endpoint || state.Prefix != s.Prefix || state.Routes != s.Routes:
 		w.Errorf("tunnel %d is %+v, not that of session %+v", s.TunnelID, state.Tunnel, s)
 	}
 }

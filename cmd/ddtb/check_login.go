@@ -94,7 +94,9 @@ func granted(s aaa.Subscriber) string {
 	add("bit/s down", s.Rate.Down, s.Rate.Down != 0)
 	add("no rate: neither a rate nor an [[aaa.plan]] is the filter", strconv.Quote(s.Filter), s.Filter != "" && s.Rate == aaa.Rate{})
 	add("asked again at the session timeout", "", s.Reauthorize != nil)
-	add("routes passed over:", len(s.Routes), s.Routes != nil)
+	for _, r := range s.Routes {
+		add("route", r.Prefix, true)
+	}
 	return strings.Join(all, ", ")
 }
 

@@ -94,8 +94,8 @@ func TestDaemonGrants(t *testing.T) {
 			t.Errorf("%s: rate %+v, want %+v", tt.user, got, tt.rate)
 		}
 	}
-	if !strings.Contains(r.logs.String(), "routes of a subscriber are passed over") {
-		t.Error("the log does not tell of the route that is not forwarded")
+	if got := r.broker.Owned("prefix")[0].Routes.String(); got != "2001:db8:8888::/48" {
+		t.Errorf("routes are %q", got)
 	}
 	if _, err := s.login(t, "udp", client("nowhere"), tsp.Request{Type: tsp.V6UDPV4}); err == nil {
 		t.Error("a pool that there is not gave a tunnel")

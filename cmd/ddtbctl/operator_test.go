@@ -166,11 +166,17 @@ func (d *desk) session(t testing.TB, user string, n int) provision.Session {
 	t.Helper()
 	client := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(n >> 8), byte(n)}), 40000)
 	s, err := d.broker.Offer(context.Background(), provision.Request{
-		Subscriber: aaa.Subscriber{Name: user, Backend: "local"}, Encap: datapath.V6UDPV4, Client: client, Local: deskLocal, Router: true,
+		Subscriber: aaa.Subscriber{Name: user, Backend: "local", Routes: []aaa.Route{{Prefix: deskRoute(n)}}},
+		Encap:      datapath.V6UDPV4, Client: client, Local: deskLocal, Router: true,
 	})
 	check(t, err)
 	check(t, d.broker.Activate(context.Background(), s.ID))
 	return s
+}
+
+// deskRoute is what is routed to a client beside his prefix.
+func deskRoute(n int) netip.Prefix {
+	return netip.MustParsePrefix(fmt.Sprintf("2001:db8:8000:%x::/64", n))
 }
 
 func TestStatus(t *testing.T) {

@@ -217,6 +217,7 @@ func (t *tool) sessionLines(s control.Session) []line {
 		{"state", s.State},
 		{"endpoint", s.Endpoint.String()},
 		{"prefix", orNothing(s.Prefix)},
+		{"routes", joined(s.Routes)},
 		{"type", s.Encap},
 		{"client", address(s.Client)},
 		{"server", address(s.Local)},

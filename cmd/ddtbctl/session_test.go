@@ -30,6 +30,8 @@ func TestSessionList(t *testing.T) {
 		{"--address", bob.Prefix.Addr().Next().String(), 1},
 		{"--prefix", "2001:db8:1000::/40", 2},
 		{"--prefix", alice.Prefix.String(), 1},
+		{"--prefix", "2001:db8:8000::/48", 2},
+		{"--address", "2001:db8:8000:2::1", 1},
 		{"--client", "198.51.0.2", 1},
 		{"--encap", "v6v4", 0},
 		{"--state", "active", 2},
@@ -46,12 +48,12 @@ func TestSessionShowAndKick(t *testing.T) {
 	d := newDesk(t)
 	alice := d.session(t, "alice", 1)
 	d.session(t, "bob", 2)
-	for _, name := range []string{alice.ID, "alice", alice.Endpoint.String(), alice.Prefix.String(), alice.Prefix.Addr().Next().String()} {
-		wantParts(t, d.must(t, "session", "show", name), "session    "+alice.ID, "user       alice, verified by local", "prefix     "+alice.Prefix.String())
+	for _, name := range []string{alice.ID, "alice", alice.Endpoint.String(), alice.Prefix.String(), alice.Prefix.Addr().Next().String(), "2001:db8:8000:1::5"} {
+		wantParts(t, d.must(t, "session", "show", name), "session    "+alice.ID, "user       alice, verified by local", "prefix     "+alice.Prefix.String(), "routes     2001:db8:8000:1::/64")
 	}
 	var one control.Session
 	check(t, json.Unmarshal([]byte(d.must(t, "session", "show", "alice", "--json")), &one))
-	if one.ID != alice.ID {
+	if one.ID != alice.ID || len(one.Routes) != 1 {
 		t.Errorf("show --json gives %+v", one)
 	}
 	d.wantFails(t, exitFailed, `no session "carol": expected a session's id, an address or prefix of it, or its user`, "session", "show", "carol")

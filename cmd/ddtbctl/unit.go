@@ -113,3 +113,12 @@ func orNothing[T fmt.Stringer](value *T) string {
 	}
 	return (*value).String()
 }
+
+// joined writes prefixes with a blank between two.
+func joined(all []netip.Prefix) string {
+	texts := make([]string, 0, len(all))
+	for _, p := range all {
+		texts = append(texts, p.String())
+	}
+	return strings.Join(texts, " ")
+}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -92,9 +93,12 @@ func eventLine(e control.Event) string {
 
 // matches tells what the daemon would say of a session if it were asked for a list.
 func matches(f control.SessionFilter, s control.Session) bool {
-	within := func() bool { return s.Prefix != nil && s.Prefix.Contains(f.Address) }
+	within := func() bool {
+		return s.Prefix != nil && s.Prefix.Contains(f.Address) ||
+			slices.ContainsFunc(s.Routes, func(p netip.Prefix) bool { return p.Contains(f.Address) })
+	}
 	overlaps := func() bool {
-		return f.Prefix.Contains(s.Endpoint) || s.Prefix != nil && s.Prefix.Overlaps(f.Prefix)
+		return f.Prefix.Contains(s.Endpoint) || s.Prefix != nil && s.Prefix.Overlaps(f.Prefix) || slices.ContainsFunc(s.Routes, f.Prefix.Overlaps)
 	}
 	return (f.User == "" || f.User == s.User) &&
 		(!f.Address.IsValid() || f.Address == s.Endpoint || within()) &&

@@ -6,6 +6,7 @@ import (
 	"context"
 	"math/bits"
 	"net/netip"
+	"slices"
 	"time"
 
 	"ddtb/provision"
@@ -31,6 +32,7 @@ func sessionOf(s provision.Session) Session {
 		Local:     s.Local,
 		Endpoint:  s.Endpoint,
 		Prefix:    prefixOf(s.Prefix),
+		Routes:    slices.Collect(s.Routes.All()),
 		MTU:       s.MTU,
 		Keepalive: Duration(s.Keepalive),
 		Since:     s.Since,

@@ -99,9 +99,11 @@ func remoteOf(s fleet.Session) Session {
 
 // matches does for a session what a Broker does for its own.
 func matches(f provision.Filter, s provision.Session) bool {
-	holds := func(a netip.Addr) bool { return a == s.Endpoint || s.Prefix.IsValid() && s.Prefix.Contains(a) }
+	holds := func(a netip.Addr) bool {
+		return a == s.Endpoint || s.Prefix.IsValid() && s.Prefix.Contains(a) || s.Routes.Contains(a)
+	}
 	overlaps := func(p netip.Prefix) bool {
-		return p.Contains(s.Endpoint) || s.Prefix.IsValid() && p.Overlaps(s.Prefix)
+		return p.Contains(s.Endpoint) || s.Prefix.IsValid() && p.Overlaps(s.Prefix) || s.Routes.Overlaps(p)
 	}
 	return (f.User == "" || f.User == s.Subscriber.Name) &&
 		(f.Encap == 0 || f.Encap == s.Encap) &&

@@ -92,6 +92,7 @@ type Session struct {
 	Local     netip.AddrPort `json:"local"`
 	Endpoint  netip.Addr     `json:"endpoint"`
 	Prefix    *netip.Prefix  `json:"prefix,omitempty"`
+	Routes    []netip.Prefix `json:"routes,omitempty"` // further prefixes routed to the client
 	MTU       int            `json:"mtu"`
 	Keepalive Duration       `json:"keepalive"`
 	Since     time.Time      `json:"since"`

@@ -45,6 +45,9 @@ func sessionHash(s Session) []string {
 	if s.Prefix.IsValid() {
 		out = append(out, "prefix", s.Prefix.String())
 	}
+	if s.Routes.Len() > 0 {
+		out = append(out, "routes", s.Routes.String())
+	}
 	if s.Subscriber.Anonymous {
 		out = append(out, "anonymous", "yes")
 	}
@@ -145,6 +148,23 @@ func parseRate(text string) (aaa.Rate, error) {
 	return aaa.Rate{Up: u, Down: d}, nil
 }
 
+// parseRoutes reads datapath.Prefixes.
+func parseRoutes(text string) (datapath.Prefixes, error) {
+	fields := strings.Fields(text)
+	if len(fields) > datapath.MaxRoutes {
+		return datapath.Prefixes{}, fmt.Errorf("%d routes, at most %d expected", len(fields), datapath.MaxRoutes)
+	}
+	var routes []netip.Prefix
+	for _, field := range fields {
+		route, err := netip.ParsePrefix(field)
+		if err != nil {
+			return datapath.Prefixes{}, err
+		}
+		routes = append(routes, route)
+	}
+	return datapath.PrefixesOf(routes...), nil
+}
+
 // readSession reads what sessionHash wrote.
 func readSession(id string, fields map[string]string) (Session, error) {
 	h := &hash{fields: fields}
@@ -159,6 +179,7 @@ func readSession(id string, fields map[string]string) (Session, error) {
 		Local:    field(h, "server", netip.ParseAddrPort),
 		Endpoint: field(h, "endpoint", netip.ParseAddr),
 		Prefix:   option(h, "prefix", netip.ParsePrefix),
+		Routes:   option(h, "routes", parseRoutes),
 		Since:    field(h, "since", parseMoment),
 		Seen:     field(h, "seen", parseMoment),
 		Traffic: datapath.Counters{

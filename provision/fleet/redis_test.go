@@ -44,6 +44,7 @@ func TestRedisReadable(t *testing.T) {
 			"prefix": "2001:db8:1000:500::/56", "since": "2026-03-01T12:00:00.123Z", "seen": "2026-03-01T12:00:07.123Z",
 			"octets_in": "1099511627776", "octets_out": "18446744073709551615", "packets_in": "1", "packets_out": "3",
 			"class": "0x00012c,0x676f6c64", "rate": "1000000/10000000", "pool": "homes", "server": "192.0.2.1:3653",
+			"routes": "2001:db8:8000::5/128 2001:db8:8001::/48",
 		},
 		"ddtb:node:ts1": {
 			"address": "192.0.2.1", "epoch": "1", "load": "0.2500", "sessions": "1", "capacity": "4", "version": "v", "state": "serving",

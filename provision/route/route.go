@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -112,7 +113,7 @@ func destinations(s provision.Session) []netip.Prefix {
 	if s.Prefix.IsValid() {
 		out = append(out, s.Prefix)
 	}
-	return out
+	return slices.AppendSeq(out, s.Routes.All())
 }
 
 // follow makes the routes right that events are about. If that fails, or events are missing, all are compared.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -53,10 +54,16 @@ func newPath(t *testing.T) *datapath.Null {
 	return path
 }
 
-func login(t *testing.T, broker *provision.Broker, user string, client byte, router bool) provision.Session {
+func login(t *testing.T, broker *provision.Broker, user string, client byte, router bool, routes ...string) provision.Session {
 	t.Helper()
+	sub := aaa.Subscriber{Name: user, Backend: "local"}
+	for _, text := range routes {
+		route, err := aaa.ParseRoute(text)
+		must(t, err)
+		sub.Routes = append(sub.Routes, route)
+	}
 	s, err := broker.Offer(t.Context(), provision.Request{
-		Subscriber: aaa.Subscriber{Name: user, Backend: "local"}, Encap: datapath.V6UDPV4, Router: router, Keepalive: time.Minute,
+		Subscriber: sub, Encap: datapath.V6UDPV4, Router: router, Keepalive: time.Minute,
 		Client: netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, client}), 4000), Local: local,
 	})
 	must(t, err)
@@ -107,7 +114,7 @@ func eventually(t *testing.T, table route.Table, sessions ...provision.Session) 
 		}
 		right := true
 		for _, s := range sessions {
-			for _, prefix := range []netip.Prefix{netip.PrefixFrom(s.Endpoint, 128), s.Prefix} {
+			for _, prefix := range slices.AppendSeq([]netip.Prefix{netip.PrefixFrom(s.Endpoint, 128), s.Prefix}, s.Routes.All()) {
 				if prefix.IsValid() {
 					want = append(want, prefix.String())
 					right = right && found[prefix]
@@ -130,9 +137,9 @@ func TestExporter(t *testing.T) {
 	broker := newBroker(t, store, path)
 	stop := export(t, broker, table, 0)
 	eventually(t, table) // the stray is gone
-	alice, bob := login(t, broker, "alice", 1, true), login(t, broker, "bob", 2, false)
+	alice, bob := login(t, broker, "alice", 1, true, "2001:db8:8000::/48 :: 1", "2001:db8:8001::5/128"), login(t, broker, "bob", 2, false)
 	eventually(t, table, alice, bob)
-	again := login(t, broker, "alice", 3, false) // the same endpoint, and no prefix any more
+	again := login(t, broker, "alice", 3, false, "2001:db8:8001::5/128") // the same endpoint, and no prefix any more, and one route less
 	eventually(t, table, again, bob)
 	must(t, broker.Release(t.Context(), bob.ID, aaa.CauseUserRequest))
 	eventually(t, table, again)

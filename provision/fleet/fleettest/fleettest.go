@@ -56,7 +56,8 @@ func Session(n int) fleet.Session {
 		},
 		Encap: datapath.V6UDPV4, Client: netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(n >> 8), byte(n)}), 4000),
 		Local: netip.MustParseAddrPort("192.0.2.1:3653"), Endpoint: netip.MustParseAddr("2001:db8:f000:1::5"),
-		Prefix: netip.MustParsePrefix("2001:db8:1000:500::/56"), Since: since, Seen: since.Add(time.Duration(n) * time.Second),
+		Prefix: netip.MustParsePrefix("2001:db8:1000:500::/56"),
+		Routes: datapath.PrefixesOf(netip.MustParsePrefix("2001:db8:8001::/48"), netip.MustParsePrefix("2001:db8:8000::5/128")), Since: since, Seen: since.Add(time.Duration(n) * time.Second),
 		Traffic: datapath.Counters{RxPackets: 1, RxBytes: 1 << 40, TxPackets: 3, TxBytes: 1<<64 - 1},
 	}}
 }
@@ -65,7 +66,8 @@ func Session(n int) fleet.Session {
 func same(t *testing.T, what string, got, want any) {
 	t.Helper()
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
-		cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+		cmp.Comparer(func(a, b datapath.Prefixes) bool { return a == b })); diff != "" {
 		t.Errorf("%s: expected (-), got (+):\n%s", what, diff)
 	}
 }
