@@ -31,7 +31,11 @@ const billedSubscribers = 12
 // TestRootBilling kills the daemon and the RADIUS server at random while subscribers log in, send, log in anew and go away in
 // every way there is. Then the server's detail file tells of each session one Start, one Stop, and what its client counted.
 func TestRootBilling(t *testing.T) {
-	b := openBilling(t, "")
+	var users strings.Builder
+	for n := range billedSubscribers {
+		fmt.Fprintf(&users, "s%d\tCleartext-Password := %q\n\tClass = 0x%02x, Chargeable-User-Identity = \"cui%d\"\n\n", n, password, n, n)
+	}
+	b := openBilling(t, users.String())
 	lasts := billingTime
 	if text := os.Getenv("DDTB_BILLING_TIME"); text != "" {
 		var err error
@@ -70,22 +74,17 @@ type usage struct {
 	uncertain  bool // whether it came to be
 }
 
-// openBilling starts FreeRADIUS on the tunnel server's host, and the tunnel server; lines come into its [server].
-func openBilling(t *testing.T, lines string) *billing {
+// openBilling starts FreeRADIUS on the tunnel server's host, with these users, and the tunnel server.
+func openBilling(t *testing.T, users string) *billing {
 	t.Helper()
 	internet := raise(t)
-	var users strings.Builder
-	for n := range billedSubscribers {
-		fmt.Fprintf(&users, "s%d\tCleartext-Password := %q\n\tClass = 0x%02x, Chargeable-User-Identity = \"cui%d\"\n\n", n, password, n, n)
-	}
 	b := &billing{T: t, sessions: map[string]*usage{}, port: 20000, random: rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))}
-	b.radius = radiustest.StartBy(t, users.String(), internet.Server.start)
+	b.radius = radiustest.StartBy(t, users, internet.Server.start)
 	secret := internet.Dir + "/radius.secret"
 	must(t, os.WriteFile(secret, []byte(radiustest.Secret), 0o600))
 	dir, err := programs()
 	must(t, err)
 	b.isp, err = NewISP(internet, dir, Settings{
-		"server":  lines,
 		"session": "keepalive_min = \"1s\"\nsweep = \"1s\"\noffer_timeout = \"3s\"\n",
 		"aaa": fmt.Sprintf(`[aaa]
 backends = ["radius"]
