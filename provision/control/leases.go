@@ -60,12 +60,11 @@ func (s *Server) usage(ctx context.Context) (map[string]lease.Usage, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.State == lease.Displaced {
-			continue
-		}
 		u := out[l.Pool]
 		u.Unused--
 		switch l.State {
+		case lease.Displaced:
+			u.Unused++ // its index is counted by whoever has it
 		case lease.Active:
 			u.Active++
 		case lease.Idle:
