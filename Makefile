@@ -104,6 +104,11 @@ bench-quick: need-go need-root ## the core of bench, in under 45 seconds
 	@$(MAKE) --no-print-directory build
 	bin/tspbench all --quick
 
+.PHONY: bench-vm
+bench-vm: ## measure the kernel module in QEMU, by instructions, the same on any host: some minutes (KERNELS TEST TIMEOUT)
+	@.ci/need $(VMTOOLS) wg:wireguard-tools
+	@TEST='$(TEST)' TIMEOUT='$(TIMEOUT)' kmod/tests/bench/run $(KERNELS)
+
 .PHONY: fuzz
 fuzz: need-go ## run every fuzz target for FUZZTIME
 	GO='$(GO)' .ci/fuzz $(FUZZTIME)

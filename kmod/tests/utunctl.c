@@ -153,11 +153,28 @@ static void print_dev(struct nlattr **tb, int command)
 	}
 }
 
-/* FIRST COUNT: tunnel FIRST+i to 10.0.0.2 + i/60000, port 1024 + i%60000, endpoint 2001:db8:i::1 as the pools of the tests have it */
+/* What follows the client's end in a tunnel of fill(): the addresses its pools have by number. */
+static void put_inside(uint32_t id, bool delegates)
+{
+	struct in6_addr endpoint = ip6("2001:db8:ffff::"), prefix = ip6("2a00:db8::");
+	uint32_t low = htonl(id), number = htonl(id << 12);
+
+	memcpy(endpoint.s6_addr + 12, &low, 4);
+	put(UTUN_TUNNEL_A_ENDPOINT, &endpoint, sizeof(endpoint));
+	if (!delegates)
+		return;
+	memcpy(prefix.s6_addr + 4, &number, 4);
+	put(UTUN_TUNNEL_A_PREFIX, &prefix, sizeof(prefix));
+	put8(UTUN_TUNNEL_A_PREFIX_LEN, 52);
+}
+
+/*
+ * FIRST COUNT [prefixes]: tunnel FIRST+i to 10.0.0.2 + i/60000, port 1024 + i%60000; of tunnel n the endpoint is 2001:db8:ffff::n and,
+ * if there are to be any, the prefix 2a00:db8::/52 + n
+ */
 static int fill(char **v)
 {
 	uint32_t first = strtoul(v[1], NULL, 0), n = strtoul(v[2], NULL, 0), i, j;
-	struct in6_addr endpoint = ip6("2001:db8:ffff::");
 	struct timespec t0, t1;
 	int e;
 
@@ -166,16 +183,15 @@ static int fill(char **v)
 		begin_dev(v[0], UTUN_CMD_TUNNEL_SET, 0);
 		for (j = i; j < n && j < i + BATCH; j++) {
 			struct nlattr *tunnel = nest(UTUN_A_TUNNEL);
-			uint32_t id = first + j, low = htonl(id), remote = htonl(0x0a000002 + j / 60000);
+			uint32_t remote = htonl(0x0a000002 + j / 60000);
 
-			memcpy(endpoint.s6_addr + 12, &low, 4);
-			put32(UTUN_TUNNEL_A_ID, id);
+			put32(UTUN_TUNNEL_A_ID, first + j);
 			put8(UTUN_TUNNEL_A_ENCAP, UTUN_ENCAP_UDP);
 			put32(UTUN_TUNNEL_A_LOCAL, htonl(0x0a000001));
 			put32(UTUN_TUNNEL_A_REMOTE, remote);
 			put16(UTUN_TUNNEL_A_LOCAL_PORT, htons(3653));
 			put16(UTUN_TUNNEL_A_REMOTE_PORT, htons(1024 + j % 60000));
-			put(UTUN_TUNNEL_A_ENDPOINT, &endpoint, sizeof(endpoint));
+			put_inside(first + j, v[3]);
 			end(tunnel);
 		}
 		e = talk(NULL);
@@ -352,7 +368,7 @@ static int ask(char **v, int command, each_t each)
 static int usage(void)
 {
 	fprintf(stderr, "utunctl dev DEV [local ADDR:PORT]... [pool FIRST,SIZE,ENDPOINT[,PREFIX/LEN]]... [server A] [mtu|keep|flags N]\n"
-		"        show|drops|number DEV, list DEV [START], del DEV ID..., fill DEV FIRST COUNT\n"
+		"        show|drops|number DEV, list DEV [START], del DEV ID..., fill DEV FIRST COUNT [prefixes]\n"
 		"        set DEV ID udp|ip LOCAL REMOTE ENDPOINT [prefix P/L] [mtu|session|rxrate|txrate N] [link DEV]\n"
 		"        serve DEV ADDR:PORT, events, fuzz DEV SECONDS, spray ADDR:PORT SECONDS, sniff SECONDS\n");
 	return 2;
