@@ -113,6 +113,7 @@ static void put_outer(struct plan *p)
 
 	ip->version = 4;
 	ip->ihl = 5;
+	ip->frag_off = htons(IP_DF); /* so that GRO takes no offence at the id, which is always 0 */
 	ip->ttl = 64;
 	ip->protocol = p->outer == IP ? IPPROTO_IPV6 : IPPROTO_UDP;
 	ip->tot_len = htons(p->size - ETH_HLEN);
