@@ -260,7 +260,7 @@ func TestUsage(t *testing.T) {
 		{"lease show homes", "expected POOL/INDEX such as homes/7, or an address"},
 		{"lease show homes/x", "expected POOL/INDEX such as homes/7, or an address"},
 		{"lease reserve homes/7", "--user is missing"},
-		{"lease list --state up", "--state: \"up\" is none of [active idle reserved]"},
+		{"lease list --state up", "--state: \"up\" is none of [active idle reserved displaced]"},
 	} {
 		t.Run(test.line, func(t *testing.T) { d.wantFails(t, exitUsage, test.said, strings.Fields(test.line)...) })
 	}

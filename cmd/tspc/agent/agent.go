@@ -181,16 +181,16 @@ func (a *Agent) raise(ctx context.Context) error {
 		a.Report(Event{Kind: Up, Info: info})
 		return nil
 	}
-	a.Report(Event{Kind: Down, Info: info, Err: err})
 	err = errors.Join(err, a.Machine.Lower())
+	a.Report(Event{Kind: Down, Info: info, Err: err})
 	a.leave(ctx)
 	return err
 }
 
-// lose gives up a tunnel that no longer works.
+// lose gives up a tunnel that no longer works. Who is told of that finds no route into it any more.
 func (a *Agent) lose(why error) error {
-	a.Report(Event{Kind: Down, Info: a.session.Info(), Err: why})
 	err := errors.Join(why, a.Machine.Lower())
+	a.Report(Event{Kind: Down, Info: a.session.Info(), Err: why})
 	_ = a.session.Close()
 	a.session = nil
 	return err

@@ -63,7 +63,7 @@ func TestLossLeadsToANewSession(t *testing.T) {
 		w.take()
 		time.Sleep(time.Hour)
 		w.death <- errDead
-		expect(t, w, "down: dead", "lower", "close 1", "waiting")
+		expect(t, w, "lower", "down: dead", "close 1", "waiting")
 		time.Sleep(firstDelay)
 		expect(t, w, "dial 192.0.2.1", "raise 2", "up")
 	})
@@ -160,7 +160,7 @@ func TestOnce(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		stop := w.run(func(c *Config) { c.Once = true }, "one")
 		w.death <- errDead
-		expect(t, w, "dial 192.0.2.1", "raise 1", "up", "down: dead", "lower", "close 1", "clear", "stopped")
+		expect(t, w, "dial 192.0.2.1", "raise 1", "up", "lower", "down: dead", "close 1", "clear", "stopped")
 		if err := stop(); !errors.Is(err, errDead) {
 			t.Errorf("%v, want %v", err, errDead)
 		}
@@ -187,9 +187,9 @@ func TestMachineRefuses(t *testing.T) {
 			return nil
 		}
 		w.run(nil, "one")
-		expect(t, w, "dial 192.0.2.1", "raise 1", "down: no LAN", "lower", "delete 1", "close 1", "waiting")
+		expect(t, w, "dial 192.0.2.1", "raise 1", "lower", "down: no LAN", "delete 1", "close 1", "waiting")
 		time.Sleep(firstDelay)
-		expect(t, w, "dial 192.0.2.1", "raise 2", "down: no LAN", "lower", "delete 2", "close 2", "waiting")
+		expect(t, w, "dial 192.0.2.1", "raise 2", "lower", "down: no LAN", "delete 2", "close 2", "waiting")
 		time.Sleep(2 * firstDelay)
 		expect(t, w, "dial 192.0.2.1", "raise 3", "up")
 	})

@@ -160,10 +160,10 @@ func TestPathChange(t *testing.T) {
 		time.Sleep(time.Minute)
 		w.move(address(1).Addr(), 4)
 		time.Sleep(settle)
-		expect(t, w, "down: the network changed", "lower", "close 1", "dial 192.0.2.1", "raise 2", "up")
+		expect(t, w, "lower", "down: the network changed", "close 1", "dial 192.0.2.1", "raise 2", "up")
 		w.move(address(1).Addr(), 5) // at once again: not faster than minRound
 		time.Sleep(settle)
-		expect(t, w, "down: the network changed", "lower", "close 2", "waiting")
+		expect(t, w, "lower", "down: the network changed", "close 2", "waiting")
 		time.Sleep(minRound - settle)
 		expect(t, w, "dial 192.0.2.1", "raise 3", "up")
 	})
