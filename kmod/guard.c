@@ -18,8 +18,10 @@ static unsigned int judge(void *priv, struct sk_buff *skb, const struct nf_hook_
 	struct utun_hub *hub = priv;
 	struct utun_owner owner;
 
+	if (utun_is_dev(state->in)) /* every packet from a tunnel comes here */
+		return NF_ACCEPT;
 	config = rcu_dereference(hub->config);
-	if (!config || config->flags & UTUN_F_NATIVE || state->in->flags & IFF_LOOPBACK || utun_is_dev(state->in))
+	if (!config || config->flags & UTUN_F_NATIVE || state->in->flags & IFF_LOOPBACK)
 		return NF_ACCEPT;
 	if (likely(!utun_find(hub, config, source, &owner)))
 		return NF_ACCEPT;
