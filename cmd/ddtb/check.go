@@ -131,6 +131,7 @@ func (h host) check(c config.Config) []finding {
 			add("control.group", false, "%s is group %d", c.Control.Group, gid)
 		}
 	}
+	all = append(all, checkSecrets(c)...)
 	if c.Datapath.Driver == "null" {
 		return all
 	}

@@ -157,15 +157,26 @@ func TestCheckHost(t *testing.T) {
 	c.Server.Listen = append(c.Server.Listen, netip.MustParseAddr("192.0.2.9"))
 	c.Datapath.Uplinks = append(c.Datapath.Uplinks, "wan9")
 	c.Control.Group = "no such group"
+	open, missing := filepath.Join(dir, "open"), filepath.Join(dir, "missing")
+	if err := os.WriteFile(open, []byte("x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(open, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.AAA.Backends, c.AAA.LDAP.PasswordFile = append(c.AAA.Backends, "ldap"), missing
+	c.Redis.Addresses, c.Redis.PasswordFile, c.Redis.SentinelPasswordFile = []string{"192.0.2.5:6379"}, open, open
 	want := map[string]string{ // what -> said; those that are bad begin with FAIL
-		"address 192.0.2.1": "this host's own, port 3653",
-		"address 192.0.2.9": "FAIL not this host's; see `ip address`",
-		"server.state":      dir + "/a/b, will be made",
-		"control.socket":    dir,
-		"control.group":     "FAIL group: unknown group no such group: groupadd --system",
-		"interface wan0":    "there and up",
-		"interface wan9":    "FAIL Link not found; see `ip link`",
-		"interface core0":   "FAIL down; ip link set core0 up",
+		"address 192.0.2.1":            "this host's own, port 3653",
+		"address 192.0.2.9":            "FAIL not this host's; see `ip address`",
+		"server.state":                 dir + "/a/b, will be made",
+		"control.socket":               dir,
+		"control.group":                "FAIL group: unknown group no such group: groupadd --system",
+		"protection of secret " + open: "everybody on this host may read or change it; chmod o= " + open,
+		"secret " + missing:            "FAIL open " + missing,
+		"interface wan0":               "there and up",
+		"interface wan9":               "FAIL Link not found; see `ip link`",
+		"interface core0":              "FAIL down; ip link set core0 up",
 	}
 	for _, f := range pretend().check(c) {
 		said := f.detail

@@ -20,7 +20,7 @@ func newRedis(c config.Config, registry prometheus.Registerer) (*redis.Conn, err
 	o := c.Redis.Options()
 	o.Name, o.Registerer = c.Server.Name, registry
 	var err error
-	for file, secret := range map[string]*string{c.Redis.PasswordFile: &o.Password, c.Redis.SentinelPasswordFile: &o.SentinelPassword} {
+	for secret, file := range map[*string]string{&o.Password: c.Redis.PasswordFile, &o.SentinelPassword: c.Redis.SentinelPasswordFile} {
 		if file == "" {
 			continue
 		}
