@@ -5,6 +5,7 @@
 package config
 
 import (
+	"bytes"
 	_ "embed"
 	"fmt"
 	"os"
@@ -66,6 +67,7 @@ func Load(file string) (Config, error) {
 // Parse reads a configuration from its text; file is for the messages.
 func Parse(file string, text []byte) (Config, error) {
 	config := Default()
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // which some editors put before UTF-8
 	doc := readDocument(file, text, reflect.TypeFor[Config]())
 	if err := doc.err(); err != nil {
 		return Config{}, err

@@ -21,7 +21,7 @@ prefixes = "2001:db8:1000::/40"
 `
 
 func TestConfigMinimal(t *testing.T) {
-	config, err := Parse("t.toml", []byte(minimal))
+	config, err := Parse("t.toml", []byte("\ufeff"+minimal)) // with the mark that some editors put there
 	if err != nil {
 		t.Fatal(err)
 	}

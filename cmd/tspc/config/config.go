@@ -107,6 +107,7 @@ func Load(path string) (Config, error) {
 // Parse reads the text of a file over the defaults. The error begins with the line, to go behind a file name.
 func Parse(text []byte) (Config, error) {
 	c := Default()
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // which some editors put before UTF-8
 	err := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields().Decode(&c)
 	var unknown *toml.StrictMissingError
 	var wrong *toml.DecodeError
