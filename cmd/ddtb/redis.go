@@ -17,23 +17,30 @@ import (
 
 // newRedis makes the connection of [redis]. It does not talk to the server yet.
 func newRedis(c config.Config, registry prometheus.Registerer) (*redis.Conn, error) {
-	o := c.Redis.Options()
-	o.Name, o.Registerer = c.Server.Name, registry
-	var err error
+	o, err := redisOptions(c)
+	if err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
+	}
+	o.Registerer = registry
+	return redis.Open(o)
+}
+
+// redisOptions are those of [redis], with what stands in the files it names.
+func redisOptions(c config.Config) (o redis.Options, err error) {
+	o = c.Redis.Options()
+	o.Name = c.Server.Name
 	for secret, file := range map[*string]string{&o.Password: c.Redis.PasswordFile, &o.SentinelPassword: c.Redis.SentinelPasswordFile} {
 		if file == "" {
 			continue
 		}
 		if *secret, err = readSecret(file); err != nil {
-			return nil, fmt.Errorf("redis: %w", err)
+			return o, err
 		}
 	}
 	if c.Redis.TLS {
-		if o.TLS, err = tlsConfig(c.Redis.CAFile, c.Redis.ServerName, c.Redis.CertFile, c.Redis.KeyFile); err != nil {
-			return nil, fmt.Errorf("redis: %w", err)
-		}
+		o.TLS, err = tlsConfig(c.Redis.CAFile, c.Redis.ServerName, c.Redis.CertFile, c.Redis.KeyFile)
 	}
-	return redis.Open(o)
+	return o, err
 }
 
 // openRedis makes the daemon's connection, nil if [redis] names no server.

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"ddtb/cmd/ddtb/config"
 	"ddtb/provision/redis/redistest"
 	"ddtb/tsp"
 )
@@ -176,5 +177,19 @@ func TestCheckRedis(t *testing.T) {
 	}
 	if f := checkRedis(t.Context(), conf); !f.bad || !strings.Contains(f.detail, "password or user refused") || strings.Contains(f.detail, "guess") {
 		t.Errorf("%+v", f)
+	}
+}
+
+// TestRedisOnePassword: one file may hold the password of both the server and its Sentinels.
+func TestRedisOnePassword(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("wonderful\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var c config.Config
+	c.Redis.PasswordFile, c.Redis.SentinelPasswordFile = file, file
+	o, err := redisOptions(c)
+	if err != nil || o.Password != "wonderful" || o.SentinelPassword != "wonderful" {
+		t.Errorf("passwords of %d and %d octets: %v", len(o.Password), len(o.SentinelPassword), err)
 	}
 }
