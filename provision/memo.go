@@ -191,8 +191,7 @@ func readMemo(b []byte) (memo, error) {
 	case phaseActive:
 		m.entry = r.entry()
 	case phaseEnding:
-		m.entry = r.entry()
-		m.entry.more().end = r.end()
+		m.entry = r.ended()
 	default:
 		r.failed = true
 	}
@@ -358,8 +357,17 @@ func (r *reader) past() *past {
 			r.failed = true
 		}
 	}
-	p.entry = r.entry()
+	p.entry = r.ended()
 	p.entry.id, p.entry.tunnelID = id, tunnelID
-	p.entry.more().end = r.end()
 	return p
+}
+
+// ended reads the entry of a session that has ended: all that it counted stands in base.
+func (r *reader) ended() *entry {
+	e := r.entry()
+	e.more().end = r.end()
+	if e.raw != (datapath.Counters{}) {
+		r.failed = true
+	}
+	return e
 }

@@ -8,7 +8,8 @@ if pool.size == 0 then return reply('NOPOOL') end
 -- yields tells whether an entry has to give way to what the node says of it.
 local function yields(e, user, session, since)
   if not e.state or e.user == user and e.session == session then return true end
-  if e.epoch == pool.epoch and not held(e) then return false end -- released since
+  -- Released since; but it may be that only the session before this one was.
+  if e.epoch == pool.epoch and not held(e) then return e.user == user and e.since ~= nil and tonumber(e.since) < since end
   if e.user == user then return not held(e) or doubtful(e) or tonumber(e.since) < since end
   if e.reserved then return false end
   return not held(e) or doubtful(e)

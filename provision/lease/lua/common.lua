@@ -229,10 +229,10 @@ local function forgive(session)
   if redis.call('ZREM', K .. 'owed', session) == 1 then redis.call('DEL', K .. 'owed:' .. session) end
 end
 
--- finish is an entry after its session is gone at a time.
+-- finish is an entry after its session is gone at a time. It tells when that had begun.
 local function finish(e, at)
   drop(e)
-  local after = {index = e.index, user = e.user, reserved = e.reserved, epoch = pool.epoch, expires = at + pool.quarantine}
+  local after = {index = e.index, user = e.user, reserved = e.reserved, epoch = pool.epoch, expires = at + pool.quarantine, since = e.since}
   if e.forget and not e.reserved then after.user = nil end
   after.state = e.reserved and 'reserved' or 'idle'
   save(e, after)
