@@ -86,13 +86,35 @@ static void start_clock(struct utun_hub *hub, u32 keep)
 		mod_delayed_work(system_wq, &hub->expiry, min_t(u64, (u64)keep * HZ, MAX_JIFFY_OFFSET));
 }
 
-/* What follows from the end of a daemon's socket, which is still bound. */
+static bool same_port(const struct sock *a, const struct sock *b)
+{
+	return inet_sk(a)->inet_num == inet_sk(b)->inet_num && inet_sk(a)->inet_rcv_saddr == inet_sk(b)->inet_rcv_saddr;
+}
+
+/* Whether another daemon's socket hears what comes to the port of a dying one. */
+static bool has_heir(struct utun_hub *hub, const struct sock *dying)
+{
+	const struct utun_socket *s;
+	bool found = false;
+
+	spin_lock_bh(&utun_socket_list);
+	list_for_each_entry(s, &hub->sockets, list)
+		found |= !s->own && !s->closed && s->sk != dying && same_port(s->sk, dying);
+	spin_unlock_bh(&utun_socket_list);
+	return found;
+}
+
+/*
+ * What follows from the end of a daemon's socket, which is still bound. Beside the next daemon's one of ours would take a part
+ * of what that is to hear.
+ */
 void utun_keep_bereaved(struct utun_hub *hub, struct sock *dying)
 {
 	u32 keep = keep_of(hub);
 
 	/* A connected one hears its peer only; ours would hear all. */
-	if (keep && inet_sk(dying)->inet_num && !inet_sk(dying)->inet_daddr && count_own(hub) < UTUN_SOCKETS_MAX)
+	if (keep && inet_sk(dying)->inet_num && !inet_sk(dying)->inet_daddr && !has_heir(hub, dying) &&
+	    count_own(hub) < UTUN_SOCKETS_MAX)
 		open_own(hub, dying);
 	if (!utun_sockets_attended(hub))
 		start_clock(hub, keep);
@@ -107,9 +129,7 @@ void utun_keep_collect(struct utun_hub *hub, const struct sock *sk, struct list_
 	list_for_each_entry_safe(s, next, &hub->sockets, list) {
 		if (!s->own)
 			continue;
-		if (!sk || !inet_sk(s->sk)->inet_num ||
-		    (inet_sk(s->sk)->inet_num == inet_sk(sk)->inet_num &&
-		     inet_sk(s->sk)->inet_rcv_saddr == inet_sk(sk)->inet_rcv_saddr))
+		if (!sk || !inet_sk(s->sk)->inet_num || same_port(s->sk, sk))
 			list_move(&s->list, collected);
 	}
 	spin_unlock_bh(&utun_socket_list);

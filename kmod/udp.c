@@ -5,9 +5,10 @@
  *
  * We hold no reference to a daemon's socket: it would keep the network namespace alive, and the namespace our device, and
  * nobody would ever let go. Instead the socket tells us. When its last file is closed the UDP layer calls encap_destroy while the
- * socket is still bound: then keep.c opens one of our own on the same port, which does not hold the namespace; both receive until
- * the old one is unbound. sk_destruct, which nobody else sets, tells us before the memory goes; it alone ends what we have of a
- * closed socket. encap_destroy may not come at all: UDP_ENCAP is open to everybody who has the socket.
+ * socket is still bound: then keep.c opens one of our own on the same port, which does not hold the namespace, unless another
+ * daemon's is there already; both receive until the old one is unbound. sk_destruct, which nobody else sets, tells us before the
+ * memory goes; it alone ends what we have of a closed socket. encap_destroy may not come at all: UDP_ENCAP is open to everybody
+ * who has the socket.
  *
  * utun_sockets_lock serializes attach, detach, stop and encap_destroy. The lists themselves are under utun_socket_list, because
  * sk_destruct runs in softirq. A socket on a list may be dying, so who takes it from there must get a reference first.

@@ -53,7 +53,7 @@
  *
  * UTUN_CMD_SOCKET_DETACH: UTUN_A_FD. ENOENT: it is not attached to the device.
  *
- * Keep policy, UTUN_A_KEEP: what happens when the last attached socket is closed, by a daemon that died for instance. The
+ * Keep policy, UTUN_A_KEEP: what happens when the last attached socket of a port is closed, by a daemon that died for instance. The
  *   kernel opens a socket of its own on the same address and port before the daemon's is gone, which goes on receiving; for
  *   that the daemon's must have SO_REUSEPORT. So no packet of a tunnel is lost. What is not tunnelled is dropped by it
  *   (UTUN_DROP_UNATTENDED). It goes as soon as a socket on the same address and port is attached; the new daemon binds one by

@@ -288,6 +288,14 @@ func restarted(t *testing.T, e *Env) {
 	f.finish()
 	f.complete(t)
 	f.counters(t, e.state(t, tunnel.ID).Counters)
+	for port := range uint16(32) { // all signalling comes to the last process, whatever the client's port
+		p := wrap(tunnel, nil)
+		p.payload = udp(30000+port, tunnel.Local.Port(), []byte("\xf0\x00\x00\xf0\x00\x00\x00\x01"))
+		e.client.send(unix.ETH_P_IP, p.bytes())
+		if _, from := e.daemon(t); from.Port() != 30000+port {
+			t.Errorf("signalling from %s, port %d expected", from, 30000+port)
+		}
+	}
 	down := datagram(coreHost, other.Prefix.Addr().Next(), "to the foreign prefix")
 	e.fromCore(down)
 	e.atClient(t, other, down)

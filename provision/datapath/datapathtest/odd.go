@@ -24,7 +24,7 @@ func (e *Env) daemon(t *testing.T) (packet []byte, from netip.AddrPort) {
 	buffer := make([]byte, 1<<16)
 	n, peer, err := e.socket.ReadFrom(buffer)
 	if err != nil {
-		t.Fatalf("nothing reached the daemon's socket: %v", err)
+		t.Fatalf("nothing reached the daemon's socket: %v; dropped: %v", err, e.drops(t))
 	}
 	address, ok := peer.(*net.UDPAddr)
 	if !ok {
