@@ -8,16 +8,11 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
 )
-
-// garbage is how much memory may wait to be collected, in percent of what is in use; Go's default is 100. With a million
-// sessions it is memory that counts: half as much costs a few microseconds a login. GOGC in the environment goes before it.
-const garbage = 50
 
 // processors is the fewest the runtime is to share its goroutines among, also on a machine with one CPU: one that waits for the
 // disk is taken away from its thread only after a while, and nothing else runs meanwhile if it is the only one. Accounting was
@@ -26,9 +21,6 @@ const processors = 2
 
 // serve runs the daemon until a signal ends it.
 func serve(o options, h host, version string) error {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbage)
-	}
 	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) < processors {
 		runtime.GOMAXPROCS(processors)
 	}
@@ -51,6 +43,9 @@ func serve(o options, h host, version string) error {
 	defer signal.Stop(signals)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	if os.Getenv("GOGC") == "" { // which goes before what we think
+		go boundGarbage(ctx)
+	}
 
 	d := &daemon{file: o.file, host: h, log: log, opened: make(chan struct{})}
 	notify := notifier{log: log, alive: d.alive, summary: d.summary}

@@ -28,7 +28,7 @@ import (
 // brokerMemory makes n sessions by the broker alone, in this process, with the embedded lease store and the eBPF driver,
 // and measures what the process grew by. Then it does what a restart does: closes everything and takes it up again.
 func brokerMemory(ctx context.Context, n int, state string, r *report) (err error) {
-	debug.SetGCPercent(50) // as ddtb does
+	debug.SetGCPercent(50) // as ddtb does with so many
 	r.progress("memory: %d sessions by the broker alone", n)
 	b := &brokerRun{sessions: n}
 	if b.folder, err = os.MkdirTemp(state, "tspbench-"); err != nil {

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -28,6 +29,7 @@ import (
 var version = "unknown"
 
 func main() {
+	debug.SetGCPercent(400) // what runs here is to leave the CPU to what is measured
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
 	if err := root().ExecuteContext(ctx); err != nil {

@@ -45,8 +45,8 @@ func fullPlan() plan {
 		},
 		smaller:  []int{1000},
 		lease:    leaseOptions{leases: []int{1000, 100_000, 1_000_000}, callers: 64, duration: 3 * time.Second, program: "redis-server"},
-		radius:   aaaOptions{program: beside("ddtb"), state: os.TempDir(), contrib: "contrib", logins: 1000, rounds: 5, window: 128},
-		ldap:     aaaOptions{program: beside("ddtb"), state: os.TempDir(), contrib: "contrib", logins: 1000, rounds: 5, window: 128},
+		radius:   aaaOptions{program: beside("ddtb"), state: os.TempDir(), contrib: "contrib", logins: 5000, rounds: 5, window: 128},
+		ldap:     aaaOptions{program: beside("ddtb"), state: os.TempDir(), contrib: "contrib", logins: 5000, rounds: 5, window: 128},
 		delivery: deliveryOptions{records: 20_000, rounds: 5, state: os.TempDir(), contrib: "contrib"},
 		broker:   1_000_000,
 

@@ -5,8 +5,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -15,7 +17,6 @@ import (
 	"ddtb/aaa/radius"
 	"ddtb/aaa/radius/radiustest"
 	"ddtb/cmd/tspbench/lab"
-	"ddtb/cmd/tspbench/logins"
 	"ddtb/tsp/sasl"
 )
 
@@ -32,7 +33,7 @@ machine of its own elsewhere; the daemon, its subscribers and the other client h
 }
 
 func radiusLogins(ctx context.Context, o aaaOptions, r *report) error {
-	return aaaLogins(ctx, "radius", func(cpus *apart) aaaServer { return &radiusServer{contrib: o.contrib, cpus: cpus} }, o, r)
+	return aaaLogins(ctx, "radius", shareGoal, func(cpus *apart) aaaServer { return &radiusServer{contrib: o.contrib, cpus: cpus} }, o, r)
 }
 
 // radiusServer is a FreeRADIUS with the accounts in its database.
@@ -92,12 +93,16 @@ func (s *radiusServer) open(space *lab.Space) (err error) {
 	if err != nil {
 		return err
 	}
-	return space.Do(func() error { return s.ask(context.Background(), account(0), sasl.Plain) })
+	return space.Do(func() error { return s.ask(context.Background(), 0, sasl.Plain) })
 }
 
 // ask implements aaaServer.
-func (s *radiusServer) ask(ctx context.Context, account logins.Account, mechanism sasl.Mechanism) error {
-	_, err := s.auth.Authenticate(ctx, aaa.Login{Credential: credential(account, mechanism)})
+func (s *radiusServer) ask(ctx context.Context, n int, mechanism sasl.Mechanism) error {
+	_, err := s.auth.Authenticate(ctx, aaa.Login{
+		Credential: credential(account(n), mechanism),
+		Client:     netip.AddrPortFrom(loginSource(n), firstLoginPort),
+		Server:     netip.AddrPortFrom(server4.Addr(), tspPort),
+	})
 	return err
 }
 
@@ -110,13 +115,21 @@ func (s *radiusServer) close() {
 
 // subscribersTable fills FreeRADIUS's database with accounts, each of them in a group.
 func subscribersTable(accounts int) string {
-	var sql strings.Builder
-	sql.WriteString("BEGIN;\nINSERT INTO radgroupreply (groupname, attribute, op, value) VALUES ('homes', 'Acct-Interim-Interval', ':=', '3600');\n")
+	var checks, groups []string
 	for i := range accounts {
 		a := account(i)
-		fmt.Fprintf(&sql, "INSERT INTO radcheck (username, attribute, op, value) VALUES ('%s', 'Cleartext-Password', ':=', '%s');\n", a.User, a.Password)
-		fmt.Fprintf(&sql, "INSERT INTO radusergroup (username, groupname, priority) VALUES ('%s', 'homes', 1);\n", a.User)
+		checks = append(checks, fmt.Sprintf("('%s','Cleartext-Password',':=','%s')", a.User, a.Password))
+		groups = append(groups, fmt.Sprintf("('%s','homes',1)", a.User))
 	}
-	sql.WriteString("COMMIT;\n")
+	return "BEGIN;\nINSERT INTO radgroupreply (groupname,attribute,op,value) VALUES ('homes','Acct-Interim-Interval',':=','3600');\n" +
+		inserts("radcheck (username,attribute,op,value)", checks) + inserts("radusergroup (username,groupname,priority)", groups) + "COMMIT;\n"
+}
+
+// inserts puts rows into a table, many with one statement: FreeRADIUS takes no more than 10 MB of them.
+func inserts(table string, rows []string) string {
+	var sql strings.Builder
+	for some := range slices.Chunk(rows, 500) {
+		fmt.Fprintf(&sql, "INSERT INTO %s VALUES %s;\n", table, strings.Join(some, ","))
+	}
 	return sql.String()
 }
