@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"os/exec"
 
 	"ddtb/cmd/tspbench/lab"
@@ -24,6 +25,19 @@ func newApart() (*apart, error) {
 }
 
 func (a *apart) join() error { return lab.Confine(a.all) }
+
+// elsewhere runs what happens on machines of their own where there is a choice, those of the subscribers: in whatever time the
+// server and the daemon leave, on the CPU of either.
+func (a *apart) elsewhere(run func() error) (err error) {
+	if a.own < 0 {
+		return run()
+	}
+	defer func() { err = errors.Join(err, lab.Yield(false), lab.Confine(a.all[:len(a.all)-1])) }()
+	if err := errors.Join(lab.Confine(a.all), lab.Yield(true)); err != nil {
+		return err
+	}
+	return run()
+}
 
 // launcher starts the server's programs in a namespace; nil is this process's own.
 func (a *apart) launcher(space *lab.Space) func(*exec.Cmd) (wait func() error, err error) {

@@ -47,6 +47,29 @@ func Confine(cpus []int) error {
 	for _, cpu := range cpus {
 		used.Set(cpu)
 	}
+	err := eachThread(func(id int) error { return unix.SchedSetaffinity(id, &used) })
+	if err != nil {
+		return fmt.Errorf("sched_setaffinity: %w", err)
+	}
+	runtime.GOMAXPROCS(max(2, len(cpus))) // with one alone everything waits for the disk, as ddtb knows, too
+	return nil
+}
+
+// Yield gives this process, and what it starts from now on, only what all others leave of the CPUs (SCHED_IDLE), or its share
+// again. Threads that begin meanwhile may be missed, as by Confine.
+func Yield(yield bool) error {
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}
+	if yield {
+		attr.Policy = unix.SCHED_IDLE
+	}
+	if err := eachThread(func(id int) error { return unix.SchedSetAttr(id, &attr, 0) }); err != nil {
+		return fmt.Errorf("sched_setattr: %w", err)
+	}
+	return nil
+}
+
+// eachThread does something to each thread of this process that lives.
+func eachThread(do func(id int) error) error {
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return fmt.Errorf("threads: %w", err)
@@ -56,10 +79,9 @@ func Confine(cpus []int) error {
 		if err != nil {
 			return fmt.Errorf("thread %s: %w", thread.Name(), err)
 		}
-		if err := unix.SchedSetaffinity(id, &used); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("sched_setaffinity: %w", err)
+		if err := do(id); err != nil && !errors.Is(err, unix.ESRCH) {
+			return err
 		}
 	}
-	runtime.GOMAXPROCS(max(2, len(cpus))) // with one alone everything waits for the disk, as ddtb knows, too
 	return nil
 }
