@@ -57,6 +57,7 @@ type Record struct {
 	Time       time.Time  `json:",omitzero"` // when it happened, not when it is sent
 
 	// What the tunnel is; constant over a session.
+	NAS      NAS            `json:",omitzero"` // whose session it was, if not this server's
 	TunnelID uint32         `json:",omitzero"`
 	Encap    string         `json:",omitzero"` // "v6udpv4" or "v6v4"
 	Client   netip.AddrPort `json:",omitzero"`
@@ -70,6 +71,12 @@ type Record struct {
 	Octets      Traffic       `json:",omitzero"` // of the inner packets
 	Packets     Traffic       `json:",omitzero"`
 	Cause       Cause         `json:",omitzero"` // Stop only
+}
+
+// NAS is how billing systems tell servers apart (RFC 2865 sections 5.4 and 5.32).
+type NAS struct {
+	Identifier string     `json:",omitzero"`
+	Address    netip.Addr `json:",omitzero"`
 }
 
 // Traffic counts both directions, as accounting names them.

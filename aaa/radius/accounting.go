@@ -54,7 +54,11 @@ func (a *Accounting) Deliver(ctx context.Context, record aaa.Record) error {
 func (a *Accounting) encode(p *radius.Packet, r aaa.Record) {
 	integer := func(t radius.Type, v uint32) { p.Add(t, radius.NewInteger(v)) }
 	integer(rfc2866.AcctStatusType_Type, uint32(r.Status))
-	a.o.NAS.describe(p)
+	if nas := r.NAS; nas != (aaa.NAS{}) {
+		NAS(nas).describe(p)
+	} else {
+		a.o.NAS.describe(p)
+	}
 	integer(rfc2869.EventTimestamp_Type, unixSeconds(r.Time))
 	integer(rfc2866.AcctDelayTime_Type, seconds(a.now().Sub(r.Time)))
 	if r.Status == aaa.StatusOn || r.Status == aaa.StatusOff {
