@@ -10,6 +10,7 @@ import (
 	"io"
 	"iter"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -51,7 +52,9 @@ type Broker struct {
 	draining atomic.Bool // Shutdown has begun
 	drained  atomic.Bool // Drain
 	unmarked atomic.Bool // the last try to mark leases failed
+	apart    atomic.Bool // Recover came through while the store was away, and rejoin has not yet
 	peers    atomic.Pointer[Peers]
+	burying  sync.Mutex // one Bury at a time
 
 	*table
 	locks    *locks

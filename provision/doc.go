@@ -71,7 +71,12 @@
 //
 // # While the store is away
 //
-// Tunnels go on, also past the end of their lease: it stays theirs until somebody else is given the index. Sessions that
-// end stop forwarding and wait, as Ending, for their memo, Stop record and release. Offers to subscribers without session
-// get ErrInProgress.
+// Tunnels go on, also past the end of their lease, as long as nobody else can be given the index: a shared store tells, also while
+// it is away, of which leases that is not so any more (Extend), and their sessions end. Sessions that end stop forwarding and
+// wait, as Ending, for their memo, Stop record and release. The record is not given before the memo is: with the store it would
+// be the only one to know of the end, and whoever stands in for this server would give another. It tells when the end was. Offers
+// to subscribers without session get ErrInProgress.
+//
+// A process that starts meanwhile has the leases from what a shared store has kept on this host (keeper) and is then as if it had
+// been there all the time. What the store knows and it does not, it learns when the store is there again (rejoin).
 package provision

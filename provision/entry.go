@@ -94,7 +94,8 @@ type ending struct {
 	cause aaa.Cause
 	at    int64 // Unix ms
 	step  endStep
-	lost  bool // the lease is another's by now
+	lost  bool     // the lease is another's by now
+	nas   *aaa.NAS // whose it was, nil: this server's
 }
 
 // endStep counts what of an end has been done.
@@ -292,6 +293,12 @@ func (e *entry) record(s *settings, status aaa.Status, at int64) aaa.Record {
 		Endpoint:   pool.Endpoint(e.index),
 		Prefix:     e.prefix(pool),
 		Routes:     slices.Collect(t.routes.All()),
+	}
+	if e.extra != nil && e.extra.end != nil && e.extra.end.nas != nil {
+		r.NAS = *e.extra.end.nas
+		if !r.NAS.Address.IsValid() {
+			r.NAS.Address = t.local.Addr()
+		}
 	}
 	if status != aaa.StatusStart {
 		c := e.total()

@@ -20,7 +20,7 @@ func (b *Broker) extendLeases(ctx context.Context, s *settings, entries []*entry
 			holders[i] = e.holder()
 		}
 		lost, err := b.extend(ctx, s, batch, holders)
-		if err = errors.Join(err, b.endLost(ctx, lost)); err != nil {
+		if err = errors.Join(err, b.endLost(ctx, lost, err)); err != nil {
 			return err
 		}
 	}
@@ -60,7 +60,7 @@ func (b *Broker) markStarted(ctx context.Context) error {
 		if b.unmarked.Store(err != nil); err != nil {
 			left = append(left, locked...)
 		}
-		errs = append(errs, err, b.endLost(ctx, lost))
+		errs = append(errs, err, b.endLost(ctx, lost, err))
 	}
 	b.mu.Lock()
 	b.fresh = append(append(b.fresh, left...), fresh...)
@@ -135,7 +135,11 @@ func (b *Broker) extend(ctx context.Context, s *settings, entries []*entry, hold
 	return over, err
 }
 
-// endLost ends sessions that lost their lease to a login at another server.
-func (b *Broker) endLost(ctx context.Context, entries []*entry) error {
-	return b.each(ctx, entries, b.endBy(aaa.CausePortPreempted))
+// endLost ends sessions that lost their lease to a login at another server or, if the store is away, to time.
+func (b *Broker) endLost(ctx context.Context, entries []*entry, away error) error {
+	cause := aaa.CausePortPreempted
+	if errors.Is(away, lease.ErrUnavailable) {
+		cause = aaa.CauseNASError
+	}
+	return b.each(ctx, entries, b.endBy(cause))
 }

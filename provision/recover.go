@@ -29,9 +29,10 @@ func (b *Broker) Recover(ctx context.Context) error {
 	b.mu.Lock()
 	sessions := b.sessions()
 	b.mu.Unlock()
-	if sessions == 0 {
+	if sessions == 0 && !r.apart {
 		b.announce(ctx, aaa.StatusOn, 0)
 	}
+	b.apart.Store(r.apart)
 	b.log.Info().Int("sessions", sessions).Int("adopted", r.adopted).Int("set", len(r.bare)).Int("removed", len(r.strays)).
 		Int("ended", r.ended+len(r.stale)+len(r.misfits)).Msg("recovered")
 	b.ready.Store(true)
@@ -64,15 +65,20 @@ type recovery struct {
 	bare      []*entry       // sessions without tunnel
 	adopted   int
 	ended     int
+	apart     bool // the store is away: leases are what it has kept here
 }
 
 // readLeases makes entries of the leases of this node.
 func (r *recovery) readLeases(ctx context.Context) error {
+	read := 0
 	for l, err := range r.store.All(ctx) {
 		if err != nil {
+			if read == 0 && errors.Is(err, lease.ErrUnavailable) && r.readKept() {
+				break
+			}
 			return fmt.Errorf("read leases: %w", err)
 		}
-		if (l.State == lease.Active || l.State == lease.Displaced) && l.Node == r.s.Node {
+		if read++; owed(l, r.s.Node) {
 			r.read(l)
 		}
 	}
@@ -124,7 +130,7 @@ func (r *recovery) evict(id sid, l lease.Lease, m memo) {
 	e := m.entry
 	e.id, e.tunnelID = id, l.ID
 	if m.phase != phaseEnding {
-		e.more().end = &ending{cause: aaa.CauseNASReboot, at: r.lastAlive(e, l.Expires.Unix())}
+		e.more().end = &ending{cause: aaa.CauseNASReboot, at: lastAlive(r.s, e, l.Expires.Unix())}
 	}
 	gone := past{entry: e, endpoint: l.Endpoint}
 	if e.router {
@@ -140,8 +146,8 @@ type homeless struct {
 }
 
 // lastAlive is the last moment a session is known to have been there: when its lease was set or extended.
-func (r *recovery) lastAlive(e *entry, leaseEnd int64) int64 {
-	return max(e.since, leaseEnd*1000-r.s.LeaseTTL.Milliseconds())
+func lastAlive(s *settings, e *entry, leaseEnd int64) int64 {
+	return max(e.since, leaseEnd*1000-s.LeaseTTL.Milliseconds())
 }
 
 // adopt puts the session of a lease into the tables.
@@ -280,6 +286,9 @@ func (r *recovery) pay(ctx context.Context) error {
 	}
 	r.store.acquit(r.covered...) // no newer session's lease has to tell of them any longer
 	for _, e := range r.owed {
+		if r.apart {
+			break // the sweep ends them
+		}
 		r.ended++
 		if err := r.finish(ctx, e); err != nil {
 			return err
@@ -323,10 +332,8 @@ func (r *recovery) fill(ctx context.Context) error {
 	if err := errors.Join(r.set(ctx, tunnels), r.countBare(ctx)); err != nil {
 		return err
 	}
-	if err := r.finishGone(ctx, over); err != nil {
-		return err
-	}
-	return errors.Join(r.endAll(ctx, r.stale, r.endBy(aaa.CausePortPreempted)), r.endAll(ctx, r.misfits, r.endBy(aaa.CauseNASError)))
+	return r.later(errors.Join(r.finishGone(ctx, over), r.endAll(ctx, r.stale, r.endBy(aaa.CausePortPreempted)),
+		r.endAll(ctx, r.misfits, r.endBy(aaa.CauseNASError))))
 }
 
 // countBare takes over what a datapath that resumes still knows of the sessions whose tunnels it got again: nothing, if the
@@ -371,7 +378,7 @@ func (r *recovery) finishGone(ctx context.Context, gone []*entry) error {
 		}
 		r.mu.Lock()
 		e.counted(last)
-		r.table.end(e, &ending{cause: aaa.CauseNASReboot, at: r.lastAlive(e, int64(e.leaseEnd))}, e.raw)
+		r.table.end(e, &ending{cause: aaa.CauseNASReboot, at: lastAlive(r.s, e, int64(e.leaseEnd))}, e.raw)
 		r.mu.Unlock()
 		return r.finish(ctx, e)
 	})
@@ -391,6 +398,10 @@ func nextInterim(e *entry, now int64) uint32 {
 
 // release gives unused leases back and lets the others tell what has been paid.
 func (r *recovery) release(ctx context.Context) error {
+	if r.apart {
+		r.store.acquit(r.unused...)
+		return r.later(r.markStarted(ctx))
+	}
 	for batch := range slices.Chunk(r.unused, extendBatch) {
 		if err := r.store.Release(ctx, batch...); err != nil {
 			return err

@@ -85,7 +85,7 @@ func (b *Broker) markLoop(ctx context.Context) {
 func (b *Broker) sweep(ctx context.Context) {
 	began := b.clock()
 	s := b.settings.Load()
-	errs := []error{b.store.flush(ctx), b.finishEndings(ctx), b.expireOffers(ctx, s), b.markStarted(ctx)}
+	errs := []error{b.store.flush(ctx), b.rejoin(ctx), b.finishEndings(ctx), b.expireOffers(ctx, s), b.markStarted(ctx)}
 	found, err := b.look(ctx, s)
 	errs = append(errs, err, b.extendLeases(ctx, s, found.extend), b.mark(ctx, found.records, found.extend), b.repair(ctx, s, found.missing), b.removeStrays(ctx, found.strays))
 	for cause, entries := range found.ends {

@@ -117,7 +117,7 @@ func (j *Journal) newFile() (file, codec, error) {
 	if _, err := f.WriteAt(c.header(j.opts.Kind, 0), 0); err != nil {
 		return nil, c, errors.Join(err, f.Close(), os.Remove(j.newPath()))
 	}
-	return osFile{f}, c, nil
+	return j.opts.wrap(f), c, nil
 }
 
 // compactor writes the new file.

@@ -35,6 +35,20 @@ func (f osFile) Datasync() error {
 	}
 }
 
+// fleeting is a file whose contents the kernel brings to the disk when it likes.
+type fleeting struct{ osFile }
+
+// Datasync implements file.
+func (fleeting) Datasync() error { return nil }
+
+// wrap is f as a journal with these options writes it.
+func (o Options) wrap(f *os.File) file {
+	if o.Fleeting {
+		return fleeting{osFile{f}}
+	}
+	return osFile{f}
+}
+
 // lockFile takes the lock of a journal, which ends with the process. The file stays: to remove it would let two
 // processes hold a lock each, on two files of the same name.
 func lockFile(path string) (*os.File, error) {

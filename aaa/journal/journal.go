@@ -67,6 +67,9 @@ type Options struct {
 	Snapshot func(emit func(record []byte) error) error
 	// CompactSize is the size of the file from which it may be compacted, in octets; 0: DefaultCompactSize.
 	CompactSize int64
+	// Fleeting: no call waits for the disk. What is appended outlives the process, not the host. After a crash of the host the
+	// file may be damaged, or older than it was.
+	Fleeting bool
 	// Logger tells of compactions, which nobody waits for.
 	Logger zerolog.Logger
 	// Rand is where the file's marker comes from; nil: crypto/rand.

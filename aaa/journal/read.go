@@ -75,7 +75,7 @@ func (j *Journal) openFile() error {
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	j.file = osFile{f}
+	j.file = j.opts.wrap(f)
 	header := make([]byte, headerSize)
 	n, err := f.ReadAt(header, 0)
 	if unlessEOF(err) != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -170,6 +171,11 @@ func (l logins) close() error {
 // openStore opens the lease store.
 func (d drivers) openStore(s given) (leaseStore, error) {
 	c := s.config.Lease
+	if c.Store != "redis" { // what was noted of other leases is of no use any more
+		if err := os.Remove(filepath.Join(s.config.Server.State, copyFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("lease store: %w", err)
+		}
+	}
 	store, err := d.stores[c.Store](s, lease.Options{Quarantine: c.Quarantine.Duration, Logger: s.log, Drop: c.Drop})
 	if err != nil {
 		return nil, fmt.Errorf("lease store: %w", err)

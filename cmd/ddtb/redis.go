@@ -5,6 +5,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -56,20 +58,34 @@ func (d *daemon) openRedis(c config.Config, registry prometheus.Registerer) (*re
 	return conn, nil
 }
 
-// startTime bounds what a start waits for Redis: it is tried again by systemd, and the kernel forwards meanwhile.
+// copyFile is what the daemon notes in server.state of the leases it serves, for a start while Redis is away.
+const copyFile = "leases.copy"
+
+// startTime bounds what a start waits for Redis. If there is nothing to go on with it is tried again by systemd, and the kernel
+// forwards meanwhile.
 const startTime = 10 * time.Second
 
 // openShared opens the lease store that the tunnel servers share. What is wrong with the server is told at once.
 func openShared(s given, opts lease.Options) (leaseStore, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTime)
 	defer cancel()
-	if _, err := s.redis.Check(ctx); err != nil {
+	if _, err := s.redis.Check(ctx); err != nil && !redis.Away(err) {
+		return nil, err
+	}
+	boot, err := bootID()
+	if err != nil {
 		return nil, err
 	}
 	return lease.OpenRedis(ctx, config.Leases(s.config.Pools), lease.RedisOptions{
 		Options: opts, Conn: s.redis, Node: s.config.Server.Name, Grace: s.config.Lease.Grace.Duration, TTL: s.config.Lease.TTL.Duration,
-		Registerer: s.registry,
+		Registerer: s.registry, Copy: filepath.Join(s.config.Server.State, copyFile), Boot: boot,
 	})
+}
+
+// bootID names this boot of the host.
+func bootID() (string, error) {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id)), err
 }
 
 // refuter is a lease store that may learn that leases served here are another server's.

@@ -166,6 +166,46 @@ func TestRedisAway(t *testing.T) {
 	loginSoon(t, s, "bob")
 }
 
+// TestRestartWhileRedisAway: a daemon that is started while Redis is away goes on with its subscribers, and ends their tunnels when
+// their leases have ended; Redis is told, and billing, when it is there again. One that has nobody does not start.
+func TestRestartWhileRedisAway(t *testing.T) {
+	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+	s := redisSite(t, server)
+	s.lines["session"] = strings.Replace(s.lines["session"], "grace = ", "ttl = \"8s\"\nquarantine = \"8s\"\ngrace = ", 1) + "\n[aaa]\naccounting = \"log\""
+	r := s.start(t)
+	r.addUser(t, "alice", "secret")
+	r.addUser(t, "bob", "secret")
+	loginSoon(t, s, "alice")
+	before := r.sessions(t)[0]
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	r = s.start(t)
+	if all := r.sessions(t); len(all) != 1 || all[0].ID != before.ID || all[0].Endpoint != before.Endpoint {
+		t.Fatalf("sessions are %+v, expected %+v", all, before)
+	}
+	loginSoon(t, s, "alice") // known here
+	again := r.sessions(t)[0]
+	if _, err := s.login(t, "udp", tsp.Client{User: "bob", Password: "secret"}, tsp.Request{Type: tsp.V6UDPV4}); err == nil || !strings.Contains(err.Error(), "521") {
+		t.Errorf("bob: %v, want 521", err)
+	}
+	await(t, "the end of the session", func() bool { return len(r.sessions(t)) == 0 })
+	server.Run()
+	if err := server.Client().Do(context.Background(), "ACL", "SETUSER", "ddtb", "on", ">wonderful", "~ddtb:*", "&*", "+@all").Err(); err != nil {
+		t.Fatal(err)
+	}
+	stop := func(id string) *regexp.Regexp { return regexp.MustCompile(`"status":"Stop","session":"` + id + `"`) }
+	await(t, "the Stop record", func() bool { return stop(again.ID).MatchString(r.logs.String()) })
+	await(t, "nothing left", func() bool { return r.broker.Status().Ending == 0 })
+	loginSoon(t, s, "bob")
+	for _, id := range []string{before.ID, again.ID} {
+		if n := len(stop(id).FindAllString(r.logs.String(), -1)); n != 1 {
+			t.Errorf("%d Stop records of %s", n, id)
+		}
+	}
+}
+
 // TestCheckRedis: ddtb check tells what is wrong with Redis.
 func TestCheckRedis(t *testing.T) {
 	server := redistest.Start(t)

@@ -32,6 +32,8 @@ type RedisOptions struct {
 	Grace      time.Duration         // 0: DefaultGrace. All nodes have to find Redis again in this time.
 	Jump       time.Duration         // 0: DefaultJump. Beyond, the clock was set or nobody was there; either way an epoch begins.
 	TTL        time.Duration         // the longest that will be asked for, for a pool that is new; 0: an hour
+	Copy       string                // file with what this node serves, for a start while Redis is away; "": none
+	Boot       string                // names this boot of the host: a copy of another tells of tunnels that are gone
 	Registerer prometheus.Registerer // nil: no metrics
 	Time       func() time.Time      // nil: that of Redis. Tests set it; Clock is this node's.
 }
@@ -50,8 +52,8 @@ type RedisOptions struct {
 // Not covered: what nobody who can reach Redis remembers. That is a node that cannot, throughout the grace and after it, while
 // Redis has lost everything, or has the same dump as once before, and every other node was started anew or cut off
 // since; and an index given by number, or more than a thousand new ones, far beyond all others in the moment before, by such
-// a node. Nor are tunnels that go on in the kernel without a daemon, or with one that was started anew and has not reached
-// Redis yet: nobody there knows when their leases end.
+// a node. Nor are tunnels that go on in the kernel without a daemon: nobody there knows when their leases end. One that is
+// started knows, also while Redis is away, by a copy of what the last one served (RedisOptions.Copy).
 //
 // While Redis does not answer, leases this node serves live on until half a quarantine past their end: nobody can have
 // their index before. Their owners may take them over with a new session (Acquire); nobody else gets anything.
@@ -68,6 +70,7 @@ type Redis struct {
 
 	replicas atomic.Int64 // that follow the master
 	loaded   atomic.Bool  // all leases of this node are in served
+	apart    bool         // opened while Redis was away: until loaded, served is what the copy told
 	away     atomic.Bool  // the last look at Redis failed
 
 	wake    chan struct{}
@@ -81,6 +84,8 @@ type sharedPool struct {
 	Pool
 	key string // of its hash
 
+	made atomic.Bool // Redis was asked whether it has the pool, or made it
+
 	mu       sync.Mutex
 	epoch    string // in which Redis is, as it says it
 	asserted string // in which all that is served here was asserted
@@ -92,7 +97,8 @@ type sharedPool struct {
 }
 
 // OpenRedis makes the store of pools, and the pools themselves where Redis does not know them. Pools that Redis has with
-// other addresses or more indices are an error, unless Drop is set: then all their leases are forgotten.
+// other addresses or more indices are an error, unless Drop is set: then all their leases are forgotten. While Redis is away
+// it is opened only if a copy tells of leases that are served here (Kept).
 func OpenRedis(ctx context.Context, pools []Pool, o RedisOptions) (*Redis, error) {
 	r, err := openRedis(ctx, pools, o)
 	if err != nil {
@@ -136,22 +142,67 @@ func openRedis(ctx context.Context, pools []Pool, o RedisOptions) (*Redis, error
 	if r.metrics, err = newRedisMetrics(o.Registerer, r); err != nil {
 		return nil, err
 	}
-	for _, p := range append(slices.Clone(r.pools), r.foreign) {
-		if err := r.make(ctx, p, o.Drop); err != nil {
+	if o.Copy != "" {
+		if r.served.copy, err = openCopy(o.Copy, o.Boot, r.pools, r.served, r.options.Options); err != nil {
 			return nil, err
 		}
 	}
-	if err := r.look(ctx); err != nil {
-		return nil, err
+	if err := r.begin(ctx); err != nil && !(errors.Is(err, ErrUnavailable) && r.goOn()) {
+		return nil, errors.Join(err, r.served.copy.close())
 	}
 	return r, nil
+}
+
+// begin makes the pools, and says what Redis does not know of this node's leases and the copy does.
+func (r *Redis) begin(ctx context.Context) error {
+	for _, p := range append(slices.Clone(r.pools), r.foreign) {
+		if err := r.make(ctx, p, r.options.Drop); err != nil {
+			return err
+		}
+	}
+	for at, t := range r.served.copied() {
+		if t.epoch == "" {
+			r.served.put(at.pool, at.index, t)
+		}
+	}
+	return r.look(ctx)
+}
+
+// goOn has the node serve what the copy tells, and tells whether there is anything. What is past its time is in it, too: its
+// sessions have to end.
+func (r *Redis) goOn() bool {
+	if c := r.served.copy; c == nil || !c.whole {
+		return false
+	}
+	for at, t := range r.served.copied() {
+		r.served.put(at.pool, at.index, t)
+	}
+	n := len(r.served.leases)
+	if r.apart = n > 0; r.apart {
+		r.away.Store(true)
+		r.options.Logger.Error().Int("leases", n).Msg("lease store away: what this server served goes on, by what it has noted on disk; nobody new gets a lease")
+	}
+	return r.apart
+}
+
+// Kept is what this node serves, if the store was opened while Redis was away and has not been read since.
+func (r *Redis) Kept() (all []Lease, ok bool) {
+	if !r.apart || r.loaded.Load() {
+		return nil, false
+	}
+	r.served.mu.Lock()
+	defer r.served.mu.Unlock()
+	for at, t := range r.served.leases {
+		all = append(all, t.lease(at.pool.Pool, at.index))
+	}
+	return all, true
 }
 
 // Close ends what runs beside. The connection stays open, and the leases stay with their holders.
 func (r *Redis) Close() error {
 	r.cancel()
 	r.done.Wait()
-	return nil
+	return r.served.copy.close()
 }
 
 // make has Redis know a pool.
@@ -169,6 +220,7 @@ func (r *Redis) make(ctx context.Context, p *sharedPool, drop bool) error {
 		return fmt.Errorf("pool %q: Redis has it with %s indices, endpoints from %s and prefixes from %q, but here it has %d, %s and %q: "+
 			"give all nodes the same pools, or allow leases to be dropped: %w", p.Name, a.text(0), a.text(1), a.text(2), p.Size, p.EndpointBase, prefix, ErrInvalid)
 	}
+	p.made.Store(true)
 	return nil
 }
 

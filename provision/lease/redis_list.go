@@ -47,6 +47,12 @@ const (
 // All implements Store. It reads page by page. Leases of this node that it meets are served here from then on.
 func (r *Redis) All(ctx context.Context) iter.Seq2[Lease, error] {
 	return func(yield func(Lease, error) bool) {
+		if r.apart && !r.loaded.Load() { // what happened here since Redis went away is told first
+			if err := r.look(ctx); err != nil {
+				yield(Lease{}, err)
+				return
+			}
+		}
 		for _, p := range r.pools {
 			for from := int64(1); from != 0; {
 				began := r.clock()
@@ -69,7 +75,9 @@ func (r *Redis) All(ctx context.Context) iter.Seq2[Lease, error] {
 				return
 			}
 		}
-		r.loaded.Store(true)
+		if !r.loaded.Swap(true) {
+			r.served.copy.settle()
+		}
 	}
 }
 

@@ -113,7 +113,7 @@ func (w *world) harm(n *worldNode, chance int) {
 			w.note("full: %v", w.full)
 		}
 	case chance < 955:
-		if !n.faults.away && !w.full {
+		if n.read || !n.faults.away && !w.full { // one that has read no leases has noted none
 			n.restart()
 		}
 	case chance < 970:

@@ -104,6 +104,11 @@ func (a answer) time(i int) time.Time { return time.UnixMilli(a.number(i)) }
 
 // run sends a script for a pool and gives its answer. A pool that Redis has forgotten is made again.
 func (r *Redis) run(ctx context.Context, s script, p *sharedPool, args ...any) (answer, error) {
+	if !p.made.Load() {
+		if err := r.make(ctx, p, r.options.Drop); err != nil {
+			return answer{}, err
+		}
+	}
 	for range tries {
 		a, err := r.once(ctx, s, p.key, args...)
 		if err != nil {

@@ -19,6 +19,8 @@ type served struct {
 	claims map[string]int  // those with a foreign prefix, by tenure.claimed
 
 	refuted map[refutation]string // leases that are another's, and whose sessions have not ended yet, and their owners
+
+	copy *localCopy // of leases, nil: none
 }
 
 type refutation struct {
@@ -65,7 +67,7 @@ func (s served) put(p *sharedPool, index uint32, t tenure) {
 	if had := s.owners[ownerOf{p, t.owner}]; had != 0 && had != index {
 		s.remove(p, had)
 	}
-	s.remove(p, index)
+	s.take(p, index)
 	for at, owner := range s.refuted { // his session before this one ends
 		if at.pool == p && owner == t.owner {
 			delete(s.refuted, at)
@@ -74,6 +76,7 @@ func (s served) put(p *sharedPool, index uint32, t tenure) {
 	s.leases[indexOf{p, index}] = &t
 	s.owners[ownerOf{p, t.owner}] = index
 	s.count(p, t, 1)
+	s.copy.put(p, index, &t)
 }
 
 // count notes that a lease was added to those of its epochs, or taken from them. mu is held.
@@ -92,6 +95,12 @@ func (s served) count(p *sharedPool, t tenure, n int) {
 
 // remove forgets a lease. mu is held.
 func (s served) remove(p *sharedPool, index uint32) {
+	s.take(p, index)
+	s.copy.drop(p, index)
+}
+
+// take takes a lease out. mu is held.
+func (s served) take(p *sharedPool, index uint32) {
 	if t := s.leases[indexOf{p, index}]; t != nil {
 		delete(s.leases, indexOf{p, index})
 		delete(s.owners, ownerOf{p, t.owner})
@@ -149,9 +158,11 @@ func (s served) change(p *sharedPool, index uint32, session string, fn func(*ten
 	if t == nil || t.session != session {
 		return false
 	}
+	before := *t
 	s.count(p, *t, -1)
 	fn(t)
 	s.count(p, *t, 1)
+	s.copy.change(p, index, before, t)
 	return true
 }
 
@@ -163,6 +174,20 @@ func (s served) doubtful(p *sharedPool, epoch string) bool {
 		}
 	}
 	return false
+}
+
+// copied is what the copy tells of the last daemon's leases, and has not been looked for in Redis.
+func (s served) copied() map[indexOf]tenure {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[indexOf]tenure)
+	if s.copy == nil {
+		return out
+	}
+	for at, t := range s.copy.found {
+		out[at] = *t
+	}
+	return out
 }
 
 // unconfirmed gives the indices of a pool whose leases Redis has not confirmed in an epoch, in order.

@@ -15,6 +15,7 @@ func (r *Redis) watch(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		err := r.look(ctx)
+		r.served.copy.mend()
 		if was := r.away.Swap(err != nil); ctx.Err() == nil && was != (err != nil) {
 			if err != nil {
 				r.options.Logger.Error().Err(err).Msg("lease store away: tunnels go on, nobody new gets a lease")

@@ -195,7 +195,7 @@ func (w *world) fill(full bool) {
 }
 
 // worldCounts is what happened.
-type worldCounts struct{ steps, commands, logins, late, lost, failovers, losses, jumps, deaths, cuts, full int }
+type worldCounts struct{ steps, commands, logins, late, lost, failovers, losses, jumps, deaths, apart, cuts, full int }
 
 func (c *worldCounts) add(o worldCounts) {
 	c.steps += o.steps
@@ -207,6 +207,7 @@ func (c *worldCounts) add(o worldCounts) {
 	c.losses += o.losses
 	c.jumps += o.jumps
 	c.deaths += o.deaths
+	c.apart += o.apart
 	c.cuts += o.cuts
 	c.full += o.full
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ type worldNode struct {
 	conn    *redis.Conn
 	store   *Redis
 	faults  *faults
+	copy    string // file of what the daemon notes of what it serves
 	tunnels map[seat]tunnel
 	serial  int
 	read    bool // the daemon has read the leases since it began
@@ -46,7 +48,8 @@ type tunnel struct {
 	tries   int // what the owner had tried, when the lease was confirmed
 }
 
-// start begins a new daemon: it knows nothing but what Redis tells it. Its tunnels are in the kernel.
+// start begins a new daemon: it knows nothing but what Redis tells it or, if Redis is away, what the last one has noted. Its
+// tunnels are in the kernel.
 func (n *worldNode) start() {
 	w := n.w
 	for _, o := range w.ops {
@@ -62,17 +65,28 @@ func (n *worldNode) start() {
 		w.Cleanup(func() { _ = n.conn.Close() })
 		n.faults = &faults{w: w}
 		n.conn.AddHook(n.faults)
+		n.copy = filepath.Join(w.TempDir(), n.name)
+	}
+	if n.store != nil {
+		w.must(n.store.served.copy.close())
 	}
 	o := RedisOptions{
 		Options: Options{Clock: func() time.Time { return w.now }, Quarantine: worldQuarantine},
 		Conn:    n.conn, Node: n.name, Grace: worldGrace, Jump: worldJump, TTL: worldTTL,
-		Time: func() time.Time { return w.now.Add(w.skew) },
+		Time: func() time.Time { return w.now.Add(w.skew) }, Copy: n.copy,
 	}
 	for {
 		store, err := openRedis(w.Context(), worldPools(), o) // the world looks for it, by its own clock
 		if err == nil {
 			n.store = store
+			if store.apart {
+				w.did.apart++
+			}
 			return
+		}
+		if n.faults.away || w.full { // it has nothing to go on with, and waits
+			n.faults.away = false
+			w.fill(false)
 		}
 		if !w.faulty(err) {
 			w.must(err)
@@ -90,10 +104,11 @@ func (n *worldNode) restart() {
 // recover has the daemon read the leases. Tunnels without one go, as in Broker.Recover.
 func (n *worldNode) recover(o *op) {
 	held := make(map[seat]bool)
-	for l, err := range n.store.All(n.w.Context()) {
-		if err != nil {
-			return
-		}
+	own, err := n.own()
+	if err != nil {
+		return
+	}
+	for _, l := range own {
 		if l.State == Active && l.Node == n.name {
 			held[seat{l.Pool, l.Index, l.Session}] = true
 		}
@@ -110,6 +125,20 @@ func (n *worldNode) recover(o *op) {
 		n.tunnels[k] = t
 	}
 	n.read = true
+}
+
+// own are the leases that Redis knows or, if it is away, those the daemon goes on with.
+func (n *worldNode) own() (all []Lease, err error) {
+	for l, err := range n.store.All(n.w.Context()) {
+		if kept, ok := n.store.Kept(); ok && err != nil && len(all) == 0 {
+			return kept, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, l)
+	}
+	return all, nil
 }
 
 func (n *worldNode) request(pool, owner string) Request {

@@ -140,6 +140,16 @@ func older(version, than string) bool {
 	return a[0] < b[0] || a[0] == b[0] && a[1] < b[1]
 }
 
+// Away tells whether an error says that no server answers, or that it cannot serve for the moment, rather than that something is
+// wrong with what is asked of it.
+func Away(err error) bool {
+	switch Kind(err) {
+	case "network", "timeout", "loading", "full":
+		return true
+	}
+	return false
+}
+
 // Explain puts an error of Redis into an operator's words. The error stays wrapped.
 func (c *Conn) Explain(err error) error {
 	o, hint := c.options, ""
