@@ -66,8 +66,8 @@
 // session left (the memo) must outlast that: it stays in a shared store as Displaced, put there by the same step that takes the
 // lease away, until the server that owes the Stop record has given it. A server that notices by itself gives it and takes the
 // rest out of the store; one that starts again finds it there (displaced). The new server does not do it for
-// the old one: that may be alive, cut off from the store for a while, and knows the counters. For a server that never comes
-// back an operator starts another of the same name, which Recovers what is that name's; contrib/redis.md tells how.
+// the old one: that may be alive, cut off from the store for a while, and knows the counters. A server that never comes
+// back is buried by an operator (Bury): another gives its Stop records in its name.
 //
 // # While the store is away
 //

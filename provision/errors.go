@@ -16,5 +16,6 @@ var (
 	ErrAnonymousPrefix = errors.New("prefix requested by an anonymous subscriber") // 522
 	ErrBusy            = errors.New("server too busy")                             // 530: try again later
 	ErrNotFound        = errors.New("no such session")
+	ErrAlive           = errors.New("the server is there, or was until a few seconds ago")
 	ErrInvalid         = errors.New("more than a session can keep") // 310
 )

@@ -213,14 +213,16 @@ func TestFreeRADIUSAccounting(t *testing.T) {
 	stop := record
 	stop.Status, stop.Cause, stop.SessionTime = aaa.StatusStop, aaa.CauseAdminReset, 90*time.Second
 	stop.Octets, stop.Packets = aaa.Traffic{Input: 5<<32 + 7, Output: 9}, aaa.Traffic{Input: 3, Output: 1}
-	for _, r := range []aaa.Record{record, stop} {
+	other := stop
+	other.Session, other.NAS = "another", aaa.NAS{Identifier: "ts9", Address: netip.MustParseAddr("203.0.113.9")}
+	for _, r := range []aaa.Record{record, stop, other} {
 		if err := a.Deliver(context.Background(), r); err != nil {
 			t.Fatal(err)
 		}
 	}
 	records := server.Records()
-	if len(records) != 2 {
-		t.Fatalf("%d records, want 2", len(records))
+	if len(records) != 3 {
+		t.Fatalf("%d records, want 3", len(records))
 	}
 	session := radiustest.Record{
 		"Acct-Session-Id": record.Session, "User-Name": "alice", "Class": "0x0102,0x03", "Chargeable-User-Identity": "0x637569",
@@ -236,6 +238,7 @@ func TestFreeRADIUSAccounting(t *testing.T) {
 		"Acct-Input-Gigawords": "5", "Acct-Output-Octets": "9", "Acct-Output-Gigawords": "0", "Acct-Input-Packets": "3",
 		"NAS-Port": "4711", "Framed-IPv6-Route": session["Framed-IPv6-Route"],
 	})
+	check(t, records[2], radiustest.Record{"Acct-Session-Id": "another", "NAS-Identifier": "ts9", "NAS-IP-Address": "203.0.113.9"})
 }
 
 func check(t *testing.T, got, want radiustest.Record) {

@@ -4,17 +4,21 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"ddtb/cmd/ddtb/config"
+	"ddtb/provision/control"
 	"ddtb/provision/redis/redistest"
 	"ddtb/tsp"
 )
@@ -106,7 +110,7 @@ func TestRedisGuide(t *testing.T) {
 	}
 }
 
-// TestStandIn follows contrib/redis.md for a server that does not come back: a daemon of its name elsewhere gives the Stop
+// TestStandIn follows contrib/redis.md for a server of which the disk is left: a daemon of its name elsewhere gives the Stop
 // record of each of its sessions, and takes no subscriber.
 func TestStandIn(t *testing.T) {
 	server := redistest.Start(t)
@@ -138,6 +142,56 @@ func TestStandIn(t *testing.T) {
 		if n := len(stop.FindAllString(logs, -1)); n != want {
 			t.Errorf("%s gave %d Stop records, expected %d", name, n, want)
 		}
+	}
+}
+
+// TestBury follows contrib/redis.md for a server that does not come back: another one gives the Stop record of each of its
+// sessions, in its name, and its subscribers' addresses are theirs there. It is refused while the server is alive.
+func TestBury(t *testing.T) {
+	server := redistest.Start(t)
+	old, other := redisSite(t, server), redisSite(t, server)
+	old.lines["session"] += "\n[aaa]\naccounting = \"log\""
+	other.lines["session"] += "\n[aaa]\naccounting = \"log\""
+	old.name = "lost"
+	r, heir := old.start(t), other.start(t)
+	r.addUser(t, "alice", "secret")
+	heir.addUser(t, "alice", "secret")
+	loginSoon(t, old, "alice")
+	session := r.sessions(t)[0]
+	bury := func() (control.Burial, error) { return heir.ctl.Bury(t.Context(), "lost", control.BurialRequest{}) }
+	refused := func(err error) {
+		t.Helper()
+		var e *control.Error
+		if !errors.As(err, &e) || e.Status != http.StatusConflict {
+			t.Errorf("a server that is alive: %v", err)
+		}
+	}
+	_, err := bury()
+	refused(err)
+	if err := r.stop(); err != nil { // its tunnels stay, and its leases
+		t.Fatal(err)
+	}
+	_, err = bury()
+	refused(err) // it may have been started anew
+	await(t, "the end of its heartbeat", func() bool {
+		nodes, err := heir.ctl.Nodes(t.Context())
+		return err == nil && slices.ContainsFunc(nodes, func(n control.Node) bool { return n.Name == "lost" && n.State == "gone" })
+	})
+	if done, err := bury(); err != nil || done != (control.Burial{Ended: 1, Released: 1}) {
+		t.Fatalf("buried: %+v, %v", done, err)
+	}
+	stop := regexp.MustCompile(`"status":"Stop","session":"` + session.ID + `"`)
+	if n := len(stop.FindAllString(heir.logs.String(), -1)); n != 1 {
+		t.Errorf("%d Stop records; log:\n%s", n, heir.logs)
+	}
+	loginSoon(t, other, "alice")
+	if again := heir.sessions(t)[0]; again.Endpoint != session.Endpoint || again.Prefix != session.Prefix {
+		t.Errorf("alice has %v and %v, had %v and %v", again.Endpoint, again.Prefix, session.Endpoint, session.Prefix)
+	}
+	back := old.start(t)
+	await(t, "the old server is back", func() bool { return strings.Contains(back.logs.String(), `"recovered"`) })
+	if all := back.sessions(t); len(all) != 0 || stop.MatchString(r.logs.String()+back.logs.String()) {
+		t.Errorf("the old server has %+v; log:\n%s", all, back.logs)
 	}
 }
 

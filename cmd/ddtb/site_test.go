@@ -29,6 +29,7 @@ const patience = 20 * time.Second
 // site is a daemon's folder and configuration.
 type site struct {
 	dir     string
+	name    string // of the server
 	port    uint16
 	metrics string
 	lines   map[string]string // further lines by section
@@ -38,7 +39,7 @@ type site struct {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	return &site{dir: t.TempDir(), port: freePort(t), metrics: fmt.Sprintf("127.0.0.1:%d", freePort(t)), lines: map[string]string{}}
+	return &site{dir: t.TempDir(), name: "test", port: freePort(t), metrics: fmt.Sprintf("127.0.0.1:%d", freePort(t)), lines: map[string]string{}}
 }
 
 // freePort finds a port that neither UDP nor TCP uses.
@@ -74,7 +75,7 @@ func (s *site) server() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
 func (s *site) write(t *testing.T) {
 	t.Helper()
 	text := fmt.Sprintf(`[server]
-name = "test"
+name = "%s"
 listen = ["127.0.0.1"]
 port = %d
 ipv6 = "2001:db8:f000::1"
@@ -97,7 +98,7 @@ socket = "%s"
 listen = "%s"
 [log]
 level = "info"
-`, s.port, s.dir, s.lines["server"], s.lines["tsp"], s.lines["session"], s.socket(), s.metrics)
+`, s.name, s.port, s.dir, s.lines["server"], s.lines["tsp"], s.lines["session"], s.socket(), s.metrics)
 	if s.guests {
 		text += "[[pool]]\nname = \"guests\"\nendpoints = \"2001:db8:f000:2::/112\"\n[anonymous]\nenabled = true\npool = \"guests\"\n"
 	}

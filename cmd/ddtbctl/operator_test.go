@@ -31,6 +31,7 @@ type desk struct {
 	socket   string
 	broker   *provision.Broker
 	datapath *datapath.Null
+	store    lease.Store
 	board    fleet.Board // with the servers ts2, which serves, and ts3, which is gone
 	typed    []string    // what is typed when a password is asked for
 	stdin    string
@@ -52,6 +53,7 @@ func newDesk(t testing.TB) *desk {
 	d := &desk{socket: filepath.Join(t.TempDir(), "c.sock"), datapath: datapath.NewNull(time.Now)}
 	store, err := lease.NewMemory(deskPools, lease.Options{})
 	check(t, err)
+	d.store = store
 	config := datapath.Config{Device: "ddtb0", Local: []netip.AddrPort{deskLocal}, Server: deskServer, MTU: 1280}
 	for _, pool := range deskPools {
 		config.Pools = append(config.Pools, datapath.Pool(pool))
@@ -121,6 +123,7 @@ func (d *desk) terminal(out, errs io.Writer) terminal {
 			d.typed = d.typed[1:]
 			return line, nil
 		}
+		t.ask = t.secret
 	}
 	return t
 }

@@ -14,7 +14,7 @@ import (
 
 func (t *tool) serverCommand() *cobra.Command {
 	return group(&cobra.Command{Use: "server", Short: "Tunnel servers: this one, and those it shares Redis with"},
-		t.serverListCommand(), t.serverDrainCommand())
+		t.serverListCommand(), t.serverDrainCommand(), t.serverBuryCommand())
 }
 
 func (t *tool) serverListCommand() *cobra.Command {

@@ -19,6 +19,8 @@ type terminal struct {
 	now      func() time.Time
 	// secret asks for a line without echo; nil if nobody sits there.
 	secret func(prompt string) (string, error)
+	// ask asks for a line; nil if nobody sits there.
+	ask func(prompt string) (string, error)
 }
 
 // terminalOf gives the process's own terminal.
@@ -30,6 +32,10 @@ func terminalOf(in, out, errs *os.File) terminal {
 			line, err := term.ReadPassword(int(in.Fd()))
 			fmt.Fprintln(errs)
 			return string(line), err
+		}
+		t.ask = func(prompt string) (string, error) {
+			fmt.Fprint(errs, prompt)
+			return firstLine(in)
 		}
 	}
 	return t

@@ -250,6 +250,16 @@ func (c *Client) Drain(ctx context.Context, node string, on bool) error {
 	return c.call(ctx, method, "/v1/nodes/"+url.PathEscape(node)+"/drain", nil, nil, nil)
 }
 
+// Left counts what a tunnel server that is gone has left to be ended by Bury.
+func (c *Client) Left(ctx context.Context, node string) (out Burial, err error) {
+	return out, c.get(ctx, "/v1/nodes/"+url.PathEscape(node)+"/burial", &out)
+}
+
+// Bury ends some thousand sessions of a tunnel server that is gone for good. It is called until nothing is left.
+func (c *Client) Bury(ctx context.Context, node string, request BurialRequest) (out Burial, err error) {
+	return out, c.call(ctx, http.MethodPost, "/v1/nodes/"+url.PathEscape(node)+"/burial", nil, request, &out)
+}
+
 // Here stands for the tunnel server that is asked, where a name is expected. No server has this name.
 const Here = "-"
 

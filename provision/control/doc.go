@@ -29,6 +29,8 @@
 //	GET    /v1/nodes                                   []Node, the tunnel servers
 //	PUT    /v1/nodes/{name}/drain                      no more sessions there; those that are, are ended
 //	DELETE /v1/nodes/{name}/drain                      it serves again
+//	GET    /v1/nodes/{name}/burial                     what a server that is gone has left
+//	POST   /v1/nodes/{name}/burial                     end some thousand of the sessions it has left, with their Stop records
 //
 // The socket is made with mode 0660: whoever may write to it is an operator.
 package control

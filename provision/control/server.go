@@ -137,6 +137,8 @@ func (s *Server) routes() http.Handler {
 		"DELETE /v1/accounting/parked/{id}": s.dropRecord,
 		"PUT /v1/nodes/{name}/drain":        s.drain,
 		"DELETE /v1/nodes/{name}/drain":     s.undrain,
+		"GET /v1/nodes/{name}/burial":       s.left,
+		"POST /v1/nodes/{name}/burial":      s.bury,
 		"GET /v1/users":                     s.users,
 		"POST /v1/users":                    s.addUser,
 		"GET /v1/users/{name}":              s.user,
@@ -195,6 +197,7 @@ func asError(err error) *Error {
 		hint   string
 	}{
 		{provision.ErrNotFound, http.StatusNotFound, "it may have ended; see the list of sessions"},
+		{provision.ErrAlive, http.StatusConflict, "only what a server that is gone for good has left can be ended; see the list of servers"},
 		{fleet.ErrNotFound, http.StatusNotFound, "see the lists of servers and sessions"},
 		{fleet.ErrNowhere, http.StatusConflict, "its clients could go nowhere; see the list of servers"},
 		{fleet.ErrUnavailable, http.StatusServiceUnavailable, "try again"},

@@ -198,6 +198,20 @@ type UserChange struct {
 	NoPrefix *bool         `json:"no_prefix,omitempty"`
 }
 
+// BurialRequest says how records name a server that is gone for good.
+type BurialRequest struct {
+	NASIdentifier string     `json:"nas_identifier,omitempty"` // "": the server's name
+	NASAddress    netip.Addr `json:"nas_address,omitzero"`     // none: where each session's tunnel ended
+}
+
+// Burial counts what such a server has left.
+type Burial struct {
+	Ended        int `json:"ended"`         // sessions that got their Stop records now
+	Released     int `json:"released"`      // leases that were given back now
+	Left         int `json:"left"`          // sessions without Stop record
+	LeftReleases int `json:"left_releases"` // leases to be given back
+}
+
 // Node is a tunnel server.
 type Node struct {
 	Name     string     `json:"name"`
