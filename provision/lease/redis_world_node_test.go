@@ -159,6 +159,7 @@ func (n *worldNode) login(req Request) {
 	w.did.logins++
 	w.tried(key)
 	n.begin(key, func(o *op) {
+		events := w.events
 		l, err := n.store.Acquire(w.Context(), req)
 		if o.dead {
 			return
@@ -167,15 +168,15 @@ func (n *worldNode) login(req Request) {
 		w.tried(key)
 		w.note("%s: %s asks in %s for %d %v: %d %v", n.name, req.Owner, req.Pool, req.Index, textOf(req.Foreign), l.Index, err)
 		if err == nil {
-			n.accept(req, l)
+			n.accept(req, l, events)
 		} else if !w.faulty(err) {
 			w.wrong = fmt.Sprintf("%s: %+v: %v", n.name, req, err)
 		}
 	})
 }
 
-// accept is what the broker does with a lease.
-func (n *worldNode) accept(req Request, l Lease) {
+// accept is what the broker does with a lease that was asked for after so many events.
+func (n *worldNode) accept(req Request, l Lease, events int) {
 	w := n.w
 	for _, o := range w.nodes {
 		for k, t := range o.tunnels {
@@ -190,7 +191,7 @@ func (n *worldNode) accept(req Request, l Lease) {
 		}
 	}
 	t := tunnel{
-		owner: req.Owner, foreign: req.Foreign, end: n.until(l.Pool, l.Index), events: w.events, tries: w.tries[req.Pool+" "+req.Owner],
+		owner: req.Owner, foreign: req.Foreign, end: n.until(l.Pool, l.Index), events: events, tries: w.tries[req.Pool+" "+req.Owner],
 	}
 	if w.now.Add(w.skew).Before(w.behind) {
 		t.tries = -1 // his older sessions seem to be the later ones
