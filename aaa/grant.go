@@ -15,6 +15,9 @@ type Route struct {
 	Prefix  netip.Prefix
 	Gateway netip.Addr // invalid: the tunnel itself
 	Metric  uint32
+
+	// Delegated: it is delegated to the subscriber, beside the first one (several Delegated-IPv6-Prefix, RFC 4818 section 3).
+	Delegated bool
 }
 
 // ParseRoute reads the text of a Framed-IPv6-Route, "prefix gateway metric" (RFC 3162 section 2.5). Gateway and metric may be

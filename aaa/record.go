@@ -64,6 +64,7 @@ type Record struct {
 	Server   netip.AddrPort `json:",omitzero"`
 	Endpoint netip.Addr     `json:",omitzero"`
 	Prefix   netip.Prefix   `json:",omitzero"`  // invalid if none was delegated
+	Further  []netip.Prefix `json:",omitempty"` // delegated besides
 	Routes   []netip.Prefix `json:",omitempty"` // further prefixes routed to the subscriber
 
 	// Interim and Stop only.

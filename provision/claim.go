@@ -102,28 +102,31 @@ func (b *Broker) disclaim(e *entry) {
 const minRoute = 16
 
 // routes are the prefixes that a subscriber is to have beside endpoint and delegated prefix (RFC 3162 section 2.5), all from
-// outside the pools. What lies in a static prefix or endpoint of his needs no route. Anonymous sessions have none: one account
-// stands for many of them.
-func (s *settings) routes(sub aaa.Subscriber) (routes datapath.Prefixes, err error) {
+// outside the pools, and those of them that are delegated (RFC 4818 section 3), which only a router gets. What lies in a static
+// prefix or endpoint of his needs no route. Anonymous sessions have none: one account stands for many of them.
+func (s *settings) routes(sub aaa.Subscriber, router bool) (routes, further datapath.Prefixes, err error) {
 	if sub.Anonymous {
-		return routes, nil
+		return routes, further, nil
 	}
-	var wanted []netip.Prefix
+	var wanted, delegated []netip.Prefix
 	for _, r := range sub.Routes {
 		switch p := r.Prefix.Masked(); {
+		case r.Delegated && (!router || sub.NoPrefix):
 		case sub.Prefix.IsValid() && sub.Prefix.Bits() <= p.Bits() && sub.Prefix.Overlaps(p):
 		case sub.Endpoint.IsValid() && p == netip.PrefixFrom(sub.Endpoint, 128):
 		default:
 			if err := s.checkRoute(p); err != nil {
-				return routes, fmt.Errorf("route of %q: %w", sub.Name, err)
+				return routes, further, fmt.Errorf("route of %q: %w", sub.Name, err)
 			}
-			wanted = append(wanted, p)
+			if wanted = append(wanted, p); r.Delegated {
+				delegated = append(delegated, p)
+			}
 		}
 	}
 	if routes = datapath.PrefixesOf(wanted...); routes.Len() > datapath.MaxRoutes {
-		return routes, fmt.Errorf("%q has %d routes, at most %d expected", sub.Name, routes.Len(), datapath.MaxRoutes)
+		return routes, further, fmt.Errorf("%q has %d routes, at most %d expected", sub.Name, routes.Len(), datapath.MaxRoutes)
 	}
-	return routes, nil
+	return routes, datapath.PrefixesOf(delegated...), nil
 }
 
 // checkRoute refuses what cannot be routed to a subscriber.

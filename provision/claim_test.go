@@ -236,3 +236,47 @@ func TestClaims(t *testing.T) {
 		t.Errorf("left are %v, refused were %d", have, refused)
 	}
 }
+
+// Of several delegated prefixes (RFC 4818 section 3) the client is told of the first. The others are led to it, if it is a router, and
+// are billed as what they are.
+func TestFurtherPrefixes(t *testing.T) {
+	w := start(t, testConfig())
+	r := routed("alice", client(1, 1), "2001:dba:1::/56")
+	r.Subscriber.Prefix = netip.MustParsePrefix("2001:dba:77::/48")
+	further := aaa.Route{Prefix: netip.MustParsePrefix("2001:dba:78::/48"), Delegated: true}
+	r.Subscriber.Routes = append(r.Subscriber.Routes, further)
+	alice := w.login(r)
+	if alice.Prefix != r.Subscriber.Prefix || alice.Routes.String() != "2001:dba:1::/56 2001:dba:78::/48" {
+		t.Errorf("prefix %v, routes %v", alice.Prefix, alice.Routes)
+	}
+	w.forwards(alice)
+	other := request("other", client(2, 1))
+	other.Subscriber.Prefix = netip.MustParsePrefix("2001:dba:78:1::/64")
+	if s, err := w.Offer(t.Context(), other); err == nil {
+		err = w.Activate(t.Context(), s.ID)
+		fails(t, err, ErrBusy)
+	}
+	w.sweepAfter(time.Second)
+	w.restart()
+	w.forwards(alice)
+	if err := w.Release(t.Context(), alice.ID, aaa.CauseUserRequest); err != nil {
+		t.Fatal(err)
+	}
+	for _, record := range w.billed(alice, aaa.StatusStart, aaa.StatusStop) {
+		if record.Prefix != alice.Prefix || !slices.Equal(record.Further, []netip.Prefix{further.Prefix}) || !slices.Equal(record.Routes, []netip.Prefix{netip.MustParsePrefix("2001:dba:1::/56")}) {
+			t.Errorf("a record has prefix %v, further %v, routes %v", record.Prefix, record.Further, record.Routes)
+		}
+	}
+	r.Router = false
+	if host := w.login(r); host.Prefix.IsValid() || host.Routes.String() != "2001:dba:1::/56" {
+		t.Errorf("a host has prefix %v, routes %v", host.Prefix, host.Routes)
+	}
+	r.Router = true
+	r.Subscriber.Routes = []aaa.Route{{Prefix: netip.MustParsePrefix("2001:db8:1000:100::/56"), Delegated: true}}
+	if _, err := w.Offer(t.Context(), r); err == nil {
+		t.Error("a further prefix lies in a pool")
+	}
+	if err := CheckGrant(testPools(), r.Subscriber); err == nil {
+		t.Error("nobody is warned of it")
+	}
+}

@@ -50,6 +50,7 @@ type terms struct {
 	pool         string // as the backend named it
 	sessionLimit int
 	routes       datapath.Prefixes // to the subscriber, beside endpoint and delegated prefix
+	further      datapath.Prefixes // those of routes that are delegated, too
 
 	leasePool string
 	encap     datapath.Encap
@@ -292,7 +293,12 @@ func (e *entry) record(s *settings, status aaa.Status, at int64) aaa.Record {
 		Server:     t.local,
 		Endpoint:   pool.Endpoint(e.index),
 		Prefix:     e.prefix(pool),
-		Routes:     slices.Collect(t.routes.All()),
+		Further:    slices.Collect(t.further.All()),
+	}
+	for p := range t.routes.All() {
+		if !t.further.Has(p) {
+			r.Routes = append(r.Routes, p)
+		}
 	}
 	if e.extra != nil && e.extra.end != nil && e.extra.end.nas != nil {
 		r.NAS = *e.extra.end.nas

@@ -78,7 +78,7 @@ func appendEntry(b []byte, e *entry) []byte {
 	if e.extra != nil {
 		x = *e.extra
 	}
-	b = append(b, bits(t.anonymous, t.noPrefix, e.router, x.cui != nil, x.renewal != nil, t.routes.Len() > 0), byte(t.authentic), byte(t.encap))
+	b = append(b, bits(t.anonymous, t.noPrefix, e.router, x.cui != nil, x.renewal != nil, t.routes.Len() > 0, t.further.Len() > 0), byte(t.authentic), byte(t.encap))
 	b = appendText(b, e.name, t.backend, t.pool, l.filter)
 	for _, n := range []uint64{
 		uint64(t.sessionLimit), uint64(t.mtu), uint64(e.slot), millis(t.keepalive), millis(t.lost),
@@ -109,7 +109,7 @@ func appendEntry(b []byte, e *entry) []byte {
 	if x.renewal != nil {
 		b = binary.AppendUvarint(appendText(b, string(x.renewal.state)), uint64(x.renewal.at))
 	}
-	return appendRoutes(b, t.routes)
+	return appendRoutes(appendRoutes(b, t.routes), t.further)
 }
 
 // routeSize is what a route takes, in octets.
@@ -297,7 +297,10 @@ func (r *reader) entry() *entry {
 	if flags&32 != 0 {
 		t.routes = r.routes()
 	}
-	if flags > 63 || t.encap != datapath.V6UDPV4 && t.encap != datapath.V6V4 {
+	if flags&64 != 0 {
+		t.further = r.routes()
+	}
+	if flags > 127 || t.encap != datapath.V6UDPV4 && t.encap != datapath.V6V4 {
 		r.failed = true
 	}
 	e.terms, e.limits = unique.Make(t), unique.Make(l)

@@ -49,11 +49,15 @@ func memos() map[string]memo {
 	with := routed.terms.Value()
 	with.routes = datapath.PrefixesOf(netip.MustParsePrefix("2001:db8:2::/48"), netip.MustParsePrefix("2001:db8:1::5/128"))
 	routed.terms = unique.Make(with)
+	delegated := fullEntry()
+	with.further = datapath.PrefixesOf(netip.MustParsePrefix("2001:db8:2::/48"))
+	delegated.terms = unique.Make(with)
 	return map[string]memo{
 		"offered":  {phase: phaseOffered},
 		"active":   {phase: phaseActive, entry: fullEntry()},
 		"guest":    {phase: phaseActive, entry: guest},
 		"routed":   {phase: phaseActive, entry: routed},
+		"further":  {phase: phaseActive, entry: delegated},
 		"ending":   {phase: phaseEnding, entry: ended},
 		"starting": {phase: phaseStarting, entry: fullEntry()},
 		"takeover": {phase: phaseStarting, entry: fullEntry(), prev: &past{
@@ -95,7 +99,7 @@ func TestMemoFitsIntoLease(t *testing.T) {
 	r.Subscriber.Filter, r.Subscriber.Rate = strings.Repeat("f", 253), aaa.Rate{Up: 1 << 63, Down: 1 << 63}
 	for n := range datapath.MaxRoutes {
 		route := netip.MustParsePrefix(fmt.Sprintf("2001:dba:%x::/48", n))
-		r.Subscriber.Routes = append(r.Subscriber.Routes, aaa.Route{Prefix: route})
+		r.Subscriber.Routes = append(r.Subscriber.Routes, aaa.Route{Prefix: route, Delegated: n%2 == 0})
 	}
 	for opaque(r.Subscriber)+255 <= maxOpaque {
 		r.Subscriber.Class = append(r.Subscriber.Class, make([]byte, 253))

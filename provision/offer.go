@@ -119,6 +119,11 @@ func (r *Request) check() error {
 // opaque counts what maxOpaque bounds.
 func opaque(sub aaa.Subscriber) int {
 	n := len(sub.CUI) + len(sub.Reauthorize) + len(sub.Filter) + 6 + routeSize*len(sub.Routes)
+	for _, r := range sub.Routes {
+		if r.Delegated { // the memo has it twice
+			n += routeSize
+		}
+	}
 	for _, c := range sub.Class {
 		n += len(c) + 2
 	}

@@ -101,9 +101,9 @@ func (s *settings) fits(e *entry, sub aaa.Subscriber) error {
 	if e.router && foreign != e.foreign() {
 		return fmt.Errorf("prefix %v is granted now, the session has %v", foreign, e.foreign())
 	}
-	routes, err := s.routes(sub)
-	if have := e.terms.Value().routes; err == nil && routes != have {
-		err = fmt.Errorf("routes to %v are granted now, the session has %v", routes, have)
+	routes, further, err := s.routes(sub, e.router)
+	if have := e.terms.Value(); err == nil && (routes != have.routes || further != have.further) {
+		err = fmt.Errorf("routes to %v are granted now, %v of them delegated, the session has %v and %v", routes, further, have.routes, have.further)
 	}
 	return err
 }

@@ -27,7 +27,7 @@ func newEntry(s *settings, id sid, r Request) (*entry, error) {
 		}
 	}
 	sub := r.Subscriber
-	routes, err := s.routes(sub)
+	routes, further, err := s.routes(sub, r.Router)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func newEntry(s *settings, id sid, r Request) (*entry, error) {
 		port:   r.Client.Port(),
 		slot:   1,
 		router: r.Router,
-		terms:  unique.Make(s.terms(r, pool.Name, routes)),
+		terms:  unique.Make(s.terms(r, pool.Name, routes, further)),
 		limits: unique.Make(s.limits(r.Subscriber, 0)),
 	}
 	if !sub.Anonymous {
@@ -138,11 +138,14 @@ func CheckGrant(pools []lease.Pool, sub aaa.Subscriber) error {
 	if err == nil && foreign.IsValid() {
 		err = lease.ValidForeign(pools, foreign)
 	}
+	if err == nil {
+		_, _, err = s.routes(sub, true)
+	}
 	return err
 }
 
 // terms settles what a session is promised once and for all.
-func (s *settings) terms(r Request, pool string, routes datapath.Prefixes) terms {
+func (s *settings) terms(r Request, pool string, routes, further datapath.Prefixes) terms {
 	sub := r.Subscriber
 	t := terms{
 		backend:      sub.Backend,
@@ -152,6 +155,7 @@ func (s *settings) terms(r Request, pool string, routes datapath.Prefixes) terms
 		pool:         sub.Pool,
 		sessionLimit: min(max(0, sub.SessionLimit), maxSmall),
 		routes:       routes,
+		further:      further,
 		leasePool:    pool,
 		encap:        r.Encap,
 		local:        r.Local,

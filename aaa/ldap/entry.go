@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -61,7 +62,7 @@ func (g *grant) read(e *ldapv3.Entry, m Map) {
 		names []string
 		name  string
 	}{
-		{m.Pool, "Framed-IPv6-Pool"}, {m.Prefix, "Delegated-IPv6-Prefix"}, {m.Endpoint, "Framed-IPv6-Address"},
+		{m.Pool, "Framed-IPv6-Pool"}, {m.Endpoint, "Framed-IPv6-Address"},
 		{m.SessionLimit, "Port-Limit"}, {m.SessionTimeout, "Session-Timeout"}, {m.IdleTimeout, "Idle-Timeout"},
 		{m.InterimInterval, "Acct-Interim-Interval"}, {m.Filter, "Filter-Id"}, {m.Rate, "rate"},
 	} {
@@ -69,6 +70,7 @@ func (g *grant) read(e *ldapv3.Entry, m Map) {
 			g.set(f.name, value)
 		}
 	}
+	g.prefixes(all(e, m.Prefix))
 	for _, f := range []struct {
 		names []string
 		name  string
@@ -93,7 +95,38 @@ func (g *grant) reply(line string) {
 	} else if len(value) >= 2 && value[0] == '\'' && value[len(value)-1] == '\'' {
 		value = value[1 : len(value)-1]
 	}
+	if operator == "+=" && strings.EqualFold(name, "Delegated-IPv6-Prefix") && g.s.Prefix.IsValid() {
+		g.further(value)
+		return
+	}
 	g.set(name, value)
+}
+
+// prefixes gives the subscriber those of an attribute. A directory keeps no order: the lowest is the delegated prefix of which
+// the client is told, the others are further ones.
+func (g *grant) prefixes(values []string) {
+	sorted := slices.SortedFunc(slices.Values(values), func(a, b string) int {
+		p, _ := netip.ParsePrefix(a)
+		q, _ := netip.ParsePrefix(b)
+		return p.Compare(q)
+	})
+	for i, value := range sorted {
+		if value = strings.TrimSpace(value); i == 0 {
+			g.set("Delegated-IPv6-Prefix", value)
+		} else {
+			g.further(value)
+		}
+	}
+}
+
+// further delegates a prefix beside the first one.
+func (g *grant) further(value string) {
+	prefix, err := netip.ParsePrefix(value)
+	if err != nil {
+		g.errs = append(g.errs, fmt.Errorf("Delegated-IPv6-Prefix %q: %w", value, err))
+		return
+	}
+	g.s.Routes = append(g.s.Routes, aaa.Route{Prefix: prefix.Masked(), Delegated: true})
 }
 
 // set gives the subscriber what a RADIUS attribute of this name would; names not known here change nothing.

@@ -54,6 +54,8 @@ radiusProfileDN: cn=gold,dc=isp,dc=example
 radiusIdleTimeout: 600
 radiusClass: blue
 radiusReplyAttribute: Framed-IPv6-Route += "2001:db8:abcd::/48 :: 1"
+radiusReplyAttribute: Delegated-IPv6-Prefix += "2001:db8:fe::/56"
+radiusDelegatedIPv6Prefix: 2001:db8:1000::/56
 radiusDelegatedIPv6Prefix: 2001:db8:100::1/56
 radiusFramedIPv6Route: 2001:db8:abce::/48 ::
 radiusFramedIPv6Route: 2001:db8:abcf::5/128
@@ -236,6 +238,7 @@ func TestSubscriber(t *testing.T) {
 		Class: [][]byte{[]byte("blue")}, Filter: "gold",
 		Routes: []aaa.Route{
 			{Prefix: netip.MustParsePrefix("2001:db8:abcd::/48"), Metric: 1},
+			{Prefix: netip.MustParsePrefix("2001:db8:fe::/56"), Delegated: true}, {Prefix: netip.MustParsePrefix("2001:db8:1000::/56"), Delegated: true},
 			{Prefix: netip.MustParsePrefix("2001:db8:abce::/48")}, {Prefix: netip.MustParsePrefix("2001:db8:abcf::5/128")},
 		},
 	}

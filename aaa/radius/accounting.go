@@ -99,6 +99,9 @@ func (a *Accounting) encodeTunnel(p *radius.Packet, r aaa.Record) {
 	if r.Prefix.IsValid() {
 		p.Add(attrDelegatedPrefix, formatPrefix(r.Prefix))
 	}
+	for _, prefix := range r.Further {
+		p.Add(attrDelegatedPrefix, formatPrefix(prefix))
+	}
 	for _, route := range r.Routes {
 		p.Add(attrFramedIPv6Route, radius.Attribute(route.String()+" :: 1"))
 	}

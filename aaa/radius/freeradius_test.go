@@ -29,6 +29,8 @@ alice	Cleartext-Password := "wonderland"
 	Service-Type = Framed-User,
 	Framed-IPv6-Prefix = "2001:db8:0:1::/64",
 	Delegated-IPv6-Prefix = "2001:db8:100::/56",
+	Delegated-IPv6-Prefix += "2001:db8:101::/56",
+	Delegated-IPv6-Prefix += "2001:db8:99::/56",
 	Framed-IPv6-Address = "2001:db8:0:1::2",
 	Framed-IPv6-Pool = "other",
 	Delegated-IPv6-Prefix-Pool = "residential",
@@ -154,7 +156,10 @@ func TestFreeRADIUSAuthorisation(t *testing.T) {
 		Endpoint: netip.MustParseAddr("2001:db8:0:1::2"), Prefix: netip.MustParsePrefix("2001:db8:100::/56"),
 		SessionLimit: 2, SessionTimeout: 24 * time.Hour, IdleTimeout: time.Hour, InterimInterval: time.Minute,
 		Class: [][]byte{{1, 2, 3, 4, 5}, {6}}, Filter: "10M/2M", Rate: aaa.Rate{Up: 2e6, Down: 10e6},
-		Routes:      []aaa.Route{{Prefix: netip.MustParsePrefix("2001:db8:abcd::/48"), Metric: 1}},
+		Routes: []aaa.Route{
+			{Prefix: netip.MustParsePrefix("2001:db8:101::/56"), Delegated: true}, {Prefix: netip.MustParsePrefix("2001:db8:99::/56"), Delegated: true},
+			{Prefix: netip.MustParsePrefix("2001:db8:abcd::/48"), Metric: 1},
+		},
 		Reauthorize: []byte("st"), Message: "Welcome ",
 	}
 	if diff := cmp.Diff(want, s, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
@@ -208,7 +213,8 @@ func TestFreeRADIUSAccounting(t *testing.T) {
 		TunnelID:   4711, Encap: "v6udpv4",
 		Client: netip.MustParseAddrPort("198.51.100.7:40000"), Server: netip.MustParseAddrPort("192.0.2.1:3653"),
 		Endpoint: netip.MustParseAddr("2001:db8::5"), Prefix: netip.MustParsePrefix("2001:db8:500::/56"),
-		Routes: []netip.Prefix{netip.MustParsePrefix("2001:db8:abcd::/48"), netip.MustParsePrefix("2001:db8:abce::5/128")},
+		Further: []netip.Prefix{netip.MustParsePrefix("2001:db8:501::/56")},
+		Routes:  []netip.Prefix{netip.MustParsePrefix("2001:db8:abcd::/48"), netip.MustParsePrefix("2001:db8:abce::5/128")},
 	}
 	stop := record
 	stop.Status, stop.Cause, stop.SessionTime = aaa.StatusStop, aaa.CauseAdminReset, 90*time.Second
@@ -229,7 +235,7 @@ func TestFreeRADIUSAccounting(t *testing.T) {
 		"Acct-Authentic": "RADIUS", "NAS-Identifier": "ts1", "NAS-IP-Address": "192.0.2.1", "NAS-Port": "4711",
 		"NAS-Port-Id": "tunnel-4711", "NAS-Port-Type": "Virtual", "Service-Type": "Framed-User", "Connect-Info": "v6udpv4",
 		"Event-Timestamp": "Nov  1 2026 12:00:00 UTC", "Acct-Delay-Time": "30", "Framed-IPv6-Address": "2001:db8::5",
-		"Delegated-IPv6-Prefix": "2001:db8:500::/56", "Framed-IPv6-Route": "2001:db8:abcd::/48 :: 1,2001:db8:abce::5/128 :: 1", "Calling-Station-Id": "198.51.100.7:40000",
+		"Delegated-IPv6-Prefix": "2001:db8:500::/56,2001:db8:501::/56", "Framed-IPv6-Route": "2001:db8:abcd::/48 :: 1,2001:db8:abce::5/128 :: 1", "Calling-Station-Id": "198.51.100.7:40000",
 		"Tunnel-Client-Endpoint:0": "198.51.100.7", "Tunnel-Server-Endpoint:0": "192.0.2.1", "Acct-Status-Type": "Start",
 	}
 	check(t, records[0], session)

@@ -74,7 +74,8 @@ func limits(p *radius.Packet, s *aaa.Subscriber) error {
 // addresses reads the static endpoint, the static prefix and the pool.
 //
 // Framed-IPv6-Address is the endpoint. Without it Framed-IPv6-Prefix is: a /128 as it stands, a shorter one with
-// Framed-Interface-Id, or with 2 (1 is by custom the operator's end). Delegated-IPv6-Prefix is the prefix. A pool is named by
+// Framed-Interface-Id, or with 2 (1 is by custom the operator's end). The first Delegated-IPv6-Prefix is the prefix; further ones
+// (RFC 4818 section 3) are routed to him besides. A pool is named by
 // Delegated-IPv6-Prefix-Pool or Framed-IPv6-Pool or Stateful-IPv6-Address-Pool: here one pool gives both.
 func addresses(p *radius.Packet, s *aaa.Subscriber) error {
 	for _, t := range []radius.Type{rfc6911.DelegatedIPv6PrefixPool_Type, rfc3162.FramedIPv6Pool_Type, rfc6911.StatefulIPv6AddressPool_Type} {
@@ -83,12 +84,16 @@ func addresses(p *radius.Packet, s *aaa.Subscriber) error {
 			break
 		}
 	}
-	if a, ok := p.Lookup(attrDelegatedPrefix); ok {
+	for i, a := range values(p, attrDelegatedPrefix) {
 		prefix, err := parsePrefix(a)
 		if err != nil {
 			return fmt.Errorf("Delegated-IPv6-Prefix: %w", err)
 		}
-		s.Prefix = prefix
+		if i == 0 {
+			s.Prefix = prefix
+		} else {
+			s.Routes = append(s.Routes, aaa.Route{Prefix: prefix, Delegated: true})
+		}
 	}
 	if a, ok := p.Lookup(rfc6911.FramedIPv6Address_Type); ok {
 		addr, err := parseAddr(a)

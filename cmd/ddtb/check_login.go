@@ -95,7 +95,7 @@ func granted(s aaa.Subscriber) string {
 	add("no rate: neither a rate nor an [[aaa.plan]] is the filter", strconv.Quote(s.Filter), s.Filter != "" && s.Rate == aaa.Rate{})
 	add("asked again at the session timeout", "", s.Reauthorize != nil)
 	for _, r := range s.Routes {
-		add("route", r.Prefix, true)
+		add(map[bool]string{false: "route", true: "further prefix"}[r.Delegated], r.Prefix, true)
 	}
 	return strings.Join(all, ", ")
 }

@@ -116,6 +116,6 @@ func matches(s provision.Session, wanted radius.Selector) bool {
 		(!wanted.Client.Addr().IsValid() || s.Client.Addr() == wanted.Client.Addr()) &&
 		(wanted.Client.Port() == 0 || s.Client.Port() == wanted.Client.Port()) &&
 		(!wanted.Endpoint.IsValid() || s.Endpoint == wanted.Endpoint) &&
-		(!wanted.Prefix.IsValid() || s.Prefix == wanted.Prefix) &&
+		(!wanted.Prefix.IsValid() || s.Prefix == wanted.Prefix || s.Routes.Has(wanted.Prefix)) &&
 		(wanted.CUI == "" || string(s.Subscriber.CUI) == wanted.CUI)
 }

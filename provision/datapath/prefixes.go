@@ -47,6 +47,16 @@ func (p Prefixes) All() iter.Seq[netip.Prefix] {
 	}
 }
 
+// Has tells whether a prefix is one of them.
+func (p Prefixes) Has(prefix netip.Prefix) bool {
+	for one := range p.All() {
+		if one == prefix {
+			return true
+		}
+	}
+	return false
+}
+
 // Contains tells whether an address is in one of them.
 func (p Prefixes) Contains(a netip.Addr) bool {
 	for prefix := range p.All() {

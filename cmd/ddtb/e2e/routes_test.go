@@ -22,7 +22,7 @@ alice	Cleartext-Password := "` + password + `"
 	Framed-IPv6-Route = "2001:db8:8000::/48 :: 1", Framed-IPv6-Route += "2001:db8:8001::5/128", Framed-IPv6-Route += "2001:db8:8002:1::/64 :: 1 2 3"
 
 bob	Cleartext-Password := "` + password + `"
-	Delegated-IPv6-Prefix = "2001:db8:9000::/48"
+	Delegated-IPv6-Prefix = "2001:db8:9000::/48", Delegated-IPv6-Prefix += "2001:db8:9002::/56"
 
 mallory	Cleartext-Password := "` + password + `"
 	Framed-IPv6-Route = "2001:db8:8000:7::/64 :: 1"
@@ -50,9 +50,12 @@ func TestRootRoutes(t *testing.T) {
 		}
 	}
 	reach()
-	must(t, ping(bob, netip.MustParseAddr("2001:db8:9000::9"), BeyondIPv6)) // a static prefix is as it was
+	for _, address := range []string{"2001:db8:9000::9", "2001:db8:9002::9"} { // both are delegated to him
+		must(t, ping(bob, netip.MustParseAddr(address), BeyondIPv6))
+		b.answered(bob, netip.MustParseAddr(address))
+	}
 	b.forged(bob, addresses...)
-	b.forged(alice, netip.MustParseAddr("2001:db8:8001::6"), netip.MustParseAddr("2001:db8:8002:2::9"), netip.MustParseAddr("2001:db8:9000::9"))
+	b.forged(alice, netip.MustParseAddr("2001:db8:8001::6"), netip.MustParseAddr("2001:db8:8002:2::9"), netip.MustParseAddr("2001:db8:9000::9"), netip.MustParseAddr("2001:db8:9002::9"))
 
 	var session control.Session
 	must(t, b.isp.Get(&session, "session", "show", addresses[2].String()))
@@ -78,7 +81,11 @@ func TestRootRoutes(t *testing.T) {
 	_, err := b.isp.Ctl("session", "kick", "alice")
 	must(t, err)
 	b.forged(alice, addresses[2])
-	b.settled(session.ID, strings.ReplaceAll(want, " ", " :: 1,")+" :: 1")
+	b.settled(session.ID, "Framed-IPv6-Route", strings.ReplaceAll(want, " ", " :: 1,")+" :: 1")
+	must(t, b.isp.Get(&session, "session", "show", "bob"))
+	_, err = b.isp.Ctl("session", "kick", "bob")
+	must(t, err)
+	b.settled(session.ID, "Delegated-IPv6-Prefix", "2001:db8:9000::/48,2001:db8:9002::/56")
 	socket, _, err := b.login("mallory") // nobody has it now
 	must(t, err)
 	must(t, ping(socket, netip.MustParseAddr("2001:db8:8000:7::1"), BeyondIPv6))
@@ -140,16 +147,16 @@ func (b *billing) forged(tunnel net.Conn, sources ...netip.Addr) {
 	}
 }
 
-// settled awaits the bill of a session that has ended, which tells of its routes.
-func (b *billing) settled(session, routes string) {
+// settled awaits the bill of a session that has ended, which tells of its routes or prefixes.
+func (b *billing) settled(session, attribute, want string) {
 	b.Helper()
 	must(b.T, Await(patience, func() error {
 		records := slices.DeleteFunc(b.radius.Records(), func(r radiustest.Record) bool { return r["Acct-Session-Id"] != session })
 		stopped := false
 		for _, r := range records {
 			stopped = stopped || r["Acct-Status-Type"] == "Stop"
-			if r["Framed-IPv6-Route"] != routes {
-				b.Errorf("a record has routes %q, want %q: %v", r["Framed-IPv6-Route"], routes, r)
+			if r[attribute] != want {
+				b.Errorf("a record has %s %q, want %q: %v", attribute, r[attribute], want, r)
 			}
 		}
 		if !stopped {
