@@ -38,17 +38,20 @@
 // limit is refused, a slot that is free here is asked for in such a way that nothing is taken from anybody (lease.Request,
 // Yield), and two servers that ask at once do not both get it. Only if no slot is free anywhere, somebody has to go or
 // the login is refused. Who is refused for a session of a server that has died would have to wait for the end of its lease, so
-// such sessions do not count. Pools are looked at one after the other: a subscriber who logs in at the same moment at
-// servers that serve him from different pools may have one session too many, until the older is ended (Contest).
+// such sessions do not count. All that holds for servers that serve him from different pools, too: if he logs in at two at the
+// same moment, both may tell him to try again.
 //
 // # Prefixes from outside the pools
 //
 // A subscriber may have a static prefix from outside the pools, and routes: further prefixes that his backend says are led to him
 // (RFC 3162 section 2.5). The static prefix is part of his lease, so the store gives it to one at a time, whatever the server.
 // The routes are not: they are the session's, stand in its memo, and that they overlap nobody else's is looked after by each
-// server for its own sessions (claims). That two subscribers have the same network at two servers would be the backend's
-// mistake, and a routing daemon shows it; to keep any number of prefixes exclusive in the store, with claims that fail over,
-// would cost every lease more than it is worth. The same subscriber at two servers is no such case: he has one session at a
+// server for its own sessions (claims). That two subscribers have the same network at two servers is the backend's mistake; it is
+// told, by the server that hears of the other's login (Overlapping), not prevented. To prevent it the store would need for up to
+// sixteen routes what it has for the static prefix: a claim that is made before the lease is, is pushed aside by a stronger one
+// with the lease it came with, extended with it, and asserted after a failover, each in a script of its own since the claims of
+// all pools lie together. So every login and every extension of who has routes would be many steps that can each be lost, and
+// a failure behind any of them takes a session down that has done nothing wrong. The same subscriber at two servers is no such case: he has one session at a
 // time, and with the lease the old one loses its routes.
 //
 // # What a crash leaves

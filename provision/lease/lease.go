@@ -93,8 +93,8 @@ type Request struct {
 	Foreign netip.Prefix // a static prefix from outside every pool, to be held together with the index
 	Forget  bool         // the owner will not come back (anonymous): no stickiness, quarantine all the same
 	// Yield leaves the lease to another session: while one holds a lease of the owner, in any pool, whose end has not passed,
-	// the answer is ErrHeld. Only Over, if there is one, has to give way. Of the pool asked for this holds whatever else is
-	// asked at the same time; the others have been looked at just before.
+	// the answer is ErrHeld. Only Over, if there is one, has to give way. This holds whatever else is asked at the same time; of two
+	// that ask at once in different pools both may be refused.
 	Yield bool
 	Over  string // a session
 	// Tentative spares waiting for the disk: the lease is the session's, but may be gone if the process dies, or the disk

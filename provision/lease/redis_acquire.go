@@ -37,14 +37,33 @@ func (r *Redis) Acquire(ctx context.Context, req Request) (Lease, error) {
 	return l, nil
 }
 
-// acquire is Acquire without what is looked at here. The claim to a foreign prefix is made once it is sure that there is an
-// index, since other claims may have to give way to it.
-func (r *Redis) acquire(ctx context.Context, p *sharedPool, req Request) (l Lease, err error) {
+// acquire is Acquire without what is looked at here. Who yields looks in the other pools before and, as one pool's script sees no
+// other pool, once more when the lease is his: of two that ask in different pools at once each has taken before it looks, so
+// one at least sees the other, and gives back. It may be both.
+func (r *Redis) acquire(ctx context.Context, p *sharedPool, req Request) (Lease, error) {
 	if l, err := r.elsewhere(ctx, p, req); err != nil {
 		return l, err
 	}
+	l, err := r.acquireIn(ctx, p, req)
+	if err != nil {
+		return l, err
+	}
+	other, err := r.elsewhere(ctx, p, req)
+	if err == nil {
+		return l, nil
+	}
+	r.served.drop(p, l.Index, l.Session) // should Redis be away now, it is not his to renew
+	if errors.Is(err, ErrHeld) {
+		_ = r.Release(ctx, Holder{Pool: l.Pool, Index: l.Index, Session: l.Session}) // else it ends when its time is over
+	}
+	return other, err
+}
+
+// acquireIn gets a lease of one pool. The claim to a foreign prefix is made once it is sure that there is an index, since other
+// claims may have to give way to it.
+func (r *Redis) acquireIn(ctx context.Context, p *sharedPool, req Request) (l Lease, err error) {
 	if !req.Foreign.IsValid() {
-		return r.take(ctx, p, req)
+		return r.take(ctx, p, req, "")
 	}
 	wanted := req.Index
 	for range tries {
@@ -57,10 +76,7 @@ func (r *Redis) acquire(ctx context.Context, p *sharedPool, req Request) (l Leas
 			return Lease{}, err
 		}
 		req.Index = uint32(a.number(0))
-		l, err = r.take(ctx, p, req)
-		if err == nil {
-			r.served.change(p, l.Index, l.Session, func(t *tenure) { t.claimed = epoch })
-		}
+		l, err = r.take(ctx, p, req, epoch)
 		if err == nil || errors.Is(err, ErrUnavailable) { // then it may have got it, and asks again
 			return l, err
 		}
@@ -124,8 +140,8 @@ func textOf(p netip.Prefix) string {
 	return p.String()
 }
 
-// take gets the lease.
-func (r *Redis) take(ctx context.Context, p *sharedPool, req Request) (Lease, error) {
+// take gets the lease. claimed is the epoch in which its foreign prefix was claimed.
+func (r *Redis) take(ctx context.Context, p *sharedPool, req Request, claimed string) (Lease, error) {
 	began := r.clock()
 	a, err := r.ask(ctx, p, req, false)
 	if err != nil {
@@ -134,7 +150,7 @@ func (r *Redis) take(ctx context.Context, p *sharedPool, req Request) (Lease, er
 	index := uint32(a.number(0))
 	t := tenure{
 		owner: req.Owner, session: req.Session, node: req.Node, foreign: req.Foreign, forget: req.Forget, data: req.Data,
-		since: a.time(1), end: began.Add(req.TTL), ttl: req.TTL, epoch: a.epoch,
+		since: a.time(1), end: began.Add(req.TTL), ttl: req.TTL, epoch: a.epoch, claimed: claimed,
 	}
 	r.served.put(p, index, t)
 	l := t.lease(p.Pool, index)

@@ -210,8 +210,13 @@ func (r *Redis) claimAgain(ctx context.Context, p *sharedPool, index uint32, t t
 	if err != nil {
 		return "", false, err
 	}
-	r.served.change(p, index, t.session, func(t *tenure) { t.claimed = epoch })
-	return epoch, true, nil
+	if r.served.change(p, index, t.session, func(t *tenure) { t.claimed = epoch }) {
+		return epoch, true, nil
+	}
+	if now, ok := r.served.get(p, index); !ok || now.owner != t.owner || now.foreign != t.foreign { // it ended just now, and its claim before this one
+		err = r.unclaim(ctx, p, []any{t.owner, t.session, t.foreign.String()})
+	}
+	return epoch, true, err
 }
 
 // lose forgets a lease that is rightly another's.

@@ -57,6 +57,51 @@ func testYield(t *testing.T, open Open) {
 	s.acquire(ask("a", session("five")))
 }
 
+// Of sessions that yield and ask at the same time in different pools, one at most gets a lease, and what the others are told is true.
+func testYieldAtOnce(t *testing.T, open Open) {
+	s := start(t, open, 600)
+	const rounds = 200
+	got := 0
+	for n := range rounds {
+		owner := fmt.Sprint("owner", n)
+		results := make(chan error, 2)
+		var held [2]lease.Lease
+		for i, where := range []func(*lease.Request){func(*lease.Request) {}, inOffice} {
+			go func() {
+				l, err := s.Store.Acquire(t.Context(), ask(owner, session(fmt.Sprint(owner, "-", i)), node(fmt.Sprint("node", i)), yield(""), where))
+				if err == nil {
+					held[i] = l
+				}
+				results <- err
+			}()
+		}
+		winners := 0
+		for range 2 {
+			if err := <-results; err == nil {
+				winners++
+			} else if !errors.Is(err, lease.ErrHeld) {
+				t.Fatal(err)
+			}
+		}
+		if got += winners; winners > 1 {
+			t.Fatalf("round %d: %s has %+v and %+v", n, owner, held[0], held[1])
+		}
+		for _, l := range held {
+			if l.Session != "" {
+				s.release(l)
+			}
+		}
+		for l, err := range s.Store.All(t.Context()) {
+			if err != nil || l.Owner == owner && l.State == lease.Active {
+				t.Fatalf("round %d: a lease is left over: %+v, %v", n, l, err)
+			}
+		}
+	}
+	if got == 0 {
+		t.Error("nobody ever got a lease")
+	}
+}
+
 // What a session leaves that lost its lease to one of another node stays until it is released.
 func testDisplaced(t *testing.T, open Open) {
 	s := start(t, open, 3)

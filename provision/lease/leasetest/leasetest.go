@@ -73,6 +73,7 @@ func Run(t *testing.T, open Open) {
 	t.Run("Arithmetic", func(t *testing.T) { testArithmetic(t, open) })
 	t.Run("Sticky", func(t *testing.T) { testSticky(t, open) })
 	t.Run("Yield", func(t *testing.T) { testYield(t, open) })
+	t.Run("YieldAtOnce", func(t *testing.T) { testYieldAtOnce(t, open) })
 	t.Run("Displaced", func(t *testing.T) { testDisplaced(t, open) })
 	t.Run("Takeover", func(t *testing.T) { testTakeover(t, open) })
 	t.Run("Repeat", func(t *testing.T) { testRepeat(t, open) })
