@@ -45,18 +45,40 @@ func (c claims) seek(p netip.Prefix) int {
 // contend refuses e if a session of another subscriber has a part of what it is to have.
 func (c claims) contend(e *entry) error {
 	for _, p := range e.outside() {
-		at := c.seek(p)
-		// What holds p stands before it, with nothing but claims of the same subscriber between; what lies in p behind.
-		for _, have := range c[max(0, at-maxOwn):] {
-			if have.prefix.Compare(p) > 0 && !p.Overlaps(have.prefix) {
-				break
-			}
-			if p.Overlaps(have.prefix) && have.e.lockKey() != e.lockKey() {
-				return fmt.Errorf("prefix %v: session %v of %q has %v: %w", p, have.e.id, have.e.name, have.prefix, ErrBusy)
-			}
+		if have, ok := c.overlapping(p, e.lockKey()); ok {
+			return fmt.Errorf("prefix %v: session %v of %q has %v: %w", p, have.e.id, have.e.name, have.prefix, ErrBusy)
 		}
 	}
 	return nil
+}
+
+// overlapping gives a claim to a part of a prefix by somebody other than the named one.
+func (c claims) overlapping(p netip.Prefix, lockKey string) (claim, bool) {
+	at := c.seek(p)
+	// What holds p stands before it, with nothing but claims of the same subscriber between; what lies in p behind.
+	for _, have := range c[max(0, at-maxOwn):] {
+		if have.prefix.Compare(p) > 0 && !p.Overlaps(have.prefix) {
+			break
+		}
+		if p.Overlaps(have.prefix) && have.e.lockKey() != lockKey {
+			return have, true
+		}
+	}
+	return claim{}, false
+}
+
+// Overlapping gives a session in force here that has, by a static prefix or a route from outside the pools, a part of what another
+// server says a subscriber has there. It asks nobody.
+func (b *Broker) Overlapping(name string, prefixes ...netip.Prefix) (Session, bool) {
+	s := b.settings.Load()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range prefixes {
+		if have, ok := b.claims.overlapping(p, name); ok && have.e.state == Active {
+			return have.e.session(s), true
+		}
+	}
+	return Session{}, false
 }
 
 // add puts in what a session has.

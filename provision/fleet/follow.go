@@ -5,6 +5,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,6 +62,7 @@ func (a *Agent) heard(ctx context.Context, acts *acts, e Event) {
 		return
 	}
 	s := e.Session
+	a.compare(e)
 	rival := provision.Rival{ID: s.ID, Owner: s.Owner, Pool: s.Pool, Endpoint: s.Endpoint, Since: s.Since}
 	if !a.broker.Contested(rival) {
 		return
@@ -73,6 +75,22 @@ func (a *Agent) heard(ctx context.Context, acts *acts, e Event) {
 		}
 		a.metrics.contested.Observe(a.Clock().Sub(begin).Seconds())
 	})
+}
+
+// compare tells of a network that is led to two subscribers, at two servers: their backend's mistake. Which of the two is right
+// nobody here knows.
+func (a *Agent) compare(e Event) {
+	s := e.Session
+	prefixes := slices.Collect(s.Routes.All())
+	if s.Prefix.IsValid() {
+		prefixes = append(prefixes, s.Prefix)
+	}
+	if mine, ok := a.broker.Overlapping(s.Subscriber.Name, prefixes...); ok {
+		a.metrics.overlaps.Inc()
+		a.Logger.Error().Str("user", s.Subscriber.Name).Str("node", e.Node).Stringer("prefix", s.Prefix).Stringer("routes", s.Routes).
+			Str("other", mine.Subscriber.Name).Str("session", mine.ID).Stringer("its_routes", mine.Routes).
+			Msg("a network is led to one subscriber at another server and to one here: what their backend grants has to be put right")
+	}
 }
 
 // obey does what another server asks for.

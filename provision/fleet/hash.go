@@ -233,6 +233,9 @@ func eventFields(e Event) []string {
 	if s.Prefix.IsValid() {
 		out = append(out, "prefix", s.Prefix.String())
 	}
+	if s.Routes.Len() > 0 {
+		out = append(out, "routes", s.Routes.String())
+	}
 	if e.Cause != 0 {
 		out = append(out, "cause", e.Cause.String())
 	}
@@ -247,6 +250,7 @@ func readEvent(fields map[string]string) (Event, error) {
 		e.Session = Session{Node: e.Node, Session: provision.Session{
 			ID: h.text("session"), Owner: h.text("owner"), Pool: h.text("pool"), Subscriber: aaa.Subscriber{Name: h.text("user")},
 			Endpoint: field(h, "endpoint", netip.ParseAddr), Prefix: option(h, "prefix", netip.ParsePrefix),
+			Routes: option(h, "routes", parseRoutes),
 			Client: field(h, "client", netip.ParseAddrPort), Encap: field(h, "type", parseEncap), Since: field(h, "since", parseMoment),
 		}}
 	}

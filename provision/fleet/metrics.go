@@ -12,6 +12,7 @@ import (
 type metrics struct {
 	reachable                        atomic.Bool
 	events, sessions, failed, lost   prometheus.Counter
+	overlaps                         prometheus.Counter
 	contested                        prometheus.Histogram
 	up, peers, redirecting, draining prometheus.GaugeFunc
 }
@@ -28,6 +29,7 @@ func newMetrics(a *Agent, registry prometheus.Registerer) (*metrics, error) {
 	m.sessions = counter("sessions_written_total", "Sessions put before the other servers, each as often as it was.")
 	m.failed = counter("write_failures_total", "Batches of events or sessions that could not be written; all sessions are written anew then.")
 	m.lost = counter("events_lost_total", "Events that came faster than they could be written.")
+	m.overlaps = counter("overlapping_logins_total", "Logins at other servers of subscribers who got a network that a subscriber here has.")
 	m.contested = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: "ddtb", Subsystem: "fleet", Name: "contest_seconds", Help: "From hearing of a login at another server to the end of the session here that it replaced.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
@@ -49,7 +51,7 @@ func newMetrics(a *Agent, registry prometheus.Registerer) (*metrics, error) {
 	if registry == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.events, m.sessions, m.failed, m.lost, m.contested, m.up, m.peers, m.redirecting, m.draining} {
+	for _, c := range []prometheus.Collector{m.events, m.sessions, m.failed, m.lost, m.overlaps, m.contested, m.up, m.peers, m.redirecting, m.draining} {
 		if err := registry.Register(c); err != nil {
 			return nil, err
 		}

@@ -307,7 +307,7 @@ func events(t *testing.T, a, b fleet.Board) {
 				t.Fatalf("event is %+v, expected %+v", got, expected)
 			}
 			g, e := got.Session, expected.Session
-			if g.ID != e.ID || g.Owner != e.Owner || g.Pool != e.Pool || g.Endpoint != e.Endpoint || !g.Since.Equal(e.Since) || g.Client != e.Client {
+			if g.ID != e.ID || g.Owner != e.Owner || g.Pool != e.Pool || g.Endpoint != e.Endpoint || !g.Since.Equal(e.Since) || g.Client != e.Client || g.Routes != e.Routes {
 				t.Errorf("event's session is %+v, expected %+v", g, e)
 			}
 		}
