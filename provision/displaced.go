@@ -85,7 +85,7 @@ func (r *recovery) resume(ctx context.Context, d *displaced) error {
 func (r *recovery) startDisplaced(ctx context.Context) error {
 	for _, d := range r.displaced {
 		if d.phase == phaseStarting {
-			if err := r.payStart(ctx, d.memo, d.entry.record(r.s, aaa.StatusStart, d.entry.since)); err != nil {
+			if err := r.payStart(ctx, r.s, d.memo, d.entry.record(r.s, aaa.StatusStart, d.entry.since)); err != nil {
 				return err
 			}
 		}

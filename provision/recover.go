@@ -162,7 +162,9 @@ func (r *recovery) adopt(id sid, l lease.Lease, m memo) {
 	defer r.mu.Unlock()
 	if m.phase == phaseEnding {
 		e.state = Ending
-		e.extra.end.step = endMarked
+		if !r.apart { // else the store itself may not have been told
+			e.extra.end.step = endMarked
+		}
 		r.byID[id.tunnel()] = e
 		r.endings[e] = struct{}{}
 		if !e.terms.Value().anonymous && r.owners[e.owner()] == nil {
@@ -263,7 +265,7 @@ func (r *recovery) set(ctx context.Context, tunnels []datapath.Tunnel) error {
 func (r *recovery) pay(ctx context.Context) error {
 	for _, m := range r.starting {
 		start := m.entry.record(r.s, aaa.StatusStart, m.entry.since)
-		if err := r.payStart(ctx, m, start); err != nil {
+		if err := r.payStart(ctx, r.s, m, start); err != nil {
 			return err
 		}
 		r.mu.Lock()
@@ -273,7 +275,7 @@ func (r *recovery) pay(ctx context.Context) error {
 	for _, h := range r.homeless {
 		r.ended++
 		if h.phase == phaseStarting {
-			if err := r.payStart(ctx, h.memo, h.gone.record(r.s, aaa.StatusStart)); err != nil {
+			if err := r.payStart(ctx, r.s, h.memo, h.gone.record(r.s, aaa.StatusStart)); err != nil {
 				return err
 			}
 		}
@@ -295,16 +297,6 @@ func (r *recovery) pay(ctx context.Context) error {
 		}
 	}
 	return r.stopDisplaced(ctx)
-}
-
-// payStart gives the Start record of a session that was starting, after the Stop record of the one it replaced.
-func (r *recovery) payStart(ctx context.Context, m memo, start aaa.Record) error {
-	if m.prev != nil {
-		if err := r.account.Account(ctx, m.prev.record(r.s, aaa.StatusStop)); err != nil {
-			return err
-		}
-	}
-	return r.account.Account(ctx, start)
 }
 
 // fill gives sessions without tunnel theirs, or ends them: those whose lease is over, and the stale.

@@ -25,12 +25,12 @@ func (r *recovery) readKept() bool {
 		return false
 	}
 	kept, ok := k.Kept()
+	r.apart = ok
 	for _, l := range kept {
 		if owed(l, r.s.Node) {
 			r.read(l)
 		}
 	}
-	r.apart = ok
 	return ok
 }
 

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 // lonely is a store that is down, and keeps what this node served.
 type lonely struct {
 	down
+	mu   sync.Mutex
 	kept map[string]lease.Lease // by session
 	over func(lease.Holder) bool
 }
@@ -35,7 +37,13 @@ func (s *lonely) Kept() ([]lease.Lease, bool) {
 func (s *lonely) Extend(ctx context.Context, ttl time.Duration, holders ...lease.Holder) ([]lease.Holder, error) {
 	lost, err := s.down.Extend(ctx, ttl, holders...)
 	if s.down.down {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		for _, h := range holders {
+			if l, ok := s.kept[h.Session]; ok && h.Data != nil {
+				l.Data = h.Data
+				s.kept[h.Session] = l
+			}
 			if s.over(h) {
 				lost = append(lost, h)
 			}
@@ -106,8 +114,13 @@ func TestRestartWhileStoreAway(t *testing.T) {
 		}
 		w.billed(s, aaa.StatusStart)
 	}
-	store.down.down = false
+	w.restart() // what has ended is not begun again
+	if n := w.count(Filter{State: Active}); n != 0 {
+		t.Errorf("%d sessions are in force again", n)
+	}
 	w.sweepAfter(10 * time.Minute)
+	store.down.down = false
+	w.sweepAfter(10 * time.Second)
 	w.stopped(logout, aaa.CauseUserRequest)
 	if stop := w.stopped(silent, aaa.CauseLostCarrier); stop.SessionTime > 2*time.Minute {
 		t.Errorf("Stop of the silent session is %+v", stop)

@@ -98,7 +98,7 @@ func (r *remains) pay(ctx context.Context) (done Burial, err error) {
 			continue
 		}
 		if m.phase == phaseStarting {
-			if err := r.payStart(ctx, m); err != nil {
+			if err := r.payStart(ctx, r.s, m, m.entry.record(r.s, aaa.StatusStart, m.entry.since)); err != nil {
 				return done, err
 			}
 		}
@@ -125,13 +125,13 @@ func (r *remains) pay(ctx context.Context) (done Burial, err error) {
 }
 
 // payStart gives the Start record of a session that was starting, after the Stop record of the one it replaced.
-func (r *remains) payStart(ctx context.Context, m memo) error {
+func (b *Broker) payStart(ctx context.Context, s *settings, m memo, start aaa.Record) error {
 	if m.prev != nil {
-		if err := r.account.Account(ctx, m.prev.record(r.s, aaa.StatusStop)); err != nil {
+		if err := b.account.Account(ctx, m.prev.record(s, aaa.StatusStop)); err != nil {
 			return err
 		}
 	}
-	return r.account.Account(ctx, m.entry.record(r.s, aaa.StatusStart, m.entry.since))
+	return b.account.Account(ctx, start)
 }
 
 func (r *remains) release(ctx context.Context, holders []lease.Holder) error {

@@ -153,19 +153,34 @@ func openRedis(ctx context.Context, pools []Pool, o RedisOptions) (*Redis, error
 	return r, nil
 }
 
-// begin makes the pools, and says what Redis does not know of this node's leases and the copy does.
+// begin makes the pools, and says what Redis does not know of this node's leases and the copy does: who has taken one over, and
+// what goes with it.
 func (r *Redis) begin(ctx context.Context) error {
 	for _, p := range append(slices.Clone(r.pools), r.foreign) {
 		if err := r.make(ctx, p, r.options.Drop); err != nil {
 			return err
 		}
 	}
+	var renewed []Holder
 	for at, t := range r.served.copied() {
 		if t.epoch == "" {
 			r.served.put(at.pool, at.index, t)
+			renewed = append(renewed, Holder{Pool: at.pool.Name, Index: at.index, Session: t.session, Data: t.data})
 		}
 	}
-	return r.look(ctx)
+	if err := r.look(ctx); err != nil {
+		return err
+	}
+	for _, h := range renewed {
+		p := r.byName[h.Pool]
+		t, ok := r.served.get(p, h.Index)
+		if left := t.end.Sub(r.clock()); ok && left > 0 {
+			if _, err := r.run(ctx, scriptExtend, p, left.Milliseconds(), h.Index, h.Session, flag(true), h.Data); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // goOn has the node serve what the copy tells, and tells whether there is anything. What is past its time is in it, too: its

@@ -5,6 +5,7 @@ package lease
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -242,6 +243,10 @@ func TestCopyTellsRedis(t *testing.T) {
 	if _, err := r.Acquire(t.Context(), Request{Pool: "home", Owner: "bob", Session: "s9", Node: "a", TTL: time.Hour}); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("somebody new: %v", err)
 	}
+	mark := Holder{Pool: "home", Index: first.Index, Session: "s2", Data: []byte("ended")}
+	if lost, err := r.Extend(t.Context(), time.Hour, mark); !errors.Is(err, ErrUnavailable) || lost != nil {
+		t.Errorf("extended while Redis is away: lost %v, %v", lost, err)
+	}
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -254,10 +259,31 @@ func TestCopyTellsRedis(t *testing.T) {
 		}
 		found = append(found, l)
 	}
-	if len(found) != 1 || found[0].Session != "s2" || string(found[0].Data) != "two" || found[0].State != Active {
+	if len(found) != 1 || found[0].Session != "s2" || string(found[0].Data) != "ended" || found[0].State != Active {
 		t.Errorf("Redis knows %+v", found)
 	}
 	if _, ok := r.Kept(); ok {
 		t.Error("it takes Redis for away")
+	}
+}
+
+// BenchmarkCopy is what a login costs more for the copy: the lease is put, and extended once.
+func BenchmarkCopy(b *testing.B) {
+	p := &sharedPool{Pool: Pool{Name: "home", Size: 1 << 24, EndpointBase: netip.MustParseAddr("2001:db8:8000::")}}
+	s := newServed()
+	var err error
+	if s.copy, err = openCopy(filepath.Join(b.TempDir(), "copy"), "boot", []*sharedPool{p}, s, Options{}); err != nil {
+		b.Fatal(err)
+	}
+	t := someTenure("", "0123456789abcdef01234567")
+	t.data = make([]byte, 100)
+	for i := range b.N {
+		t.owner = fmt.Sprint("owner", i)
+		s.put(p, uint32(i+1), t)
+		s.change(p, uint32(i+1), t.session, func(t *tenure) { t.end = t.end.Add(time.Second) })
+	}
+	b.StopTimer()
+	if err := s.copy.close(); err != nil {
+		b.Fatal(err)
 	}
 }

@@ -27,6 +27,7 @@ func (r *Redis) Extend(ctx context.Context, ttl time.Duration, holders ...Holder
 		missed, err := r.extend(ctx, p, ttl, some)
 		lost = append(lost, missed...)
 		if err != nil {
+			r.keepData(holders)
 			return inOrder(holders, append(lost, r.over(holders)...)), err
 		}
 	}
@@ -165,6 +166,18 @@ func (r *Redis) reclaim(ctx context.Context, p *sharedPool, ttl time.Duration, c
 func (t tenure) request(p *sharedPool, ttl time.Duration) Request {
 	return Request{
 		Pool: p.Name, Owner: t.owner, Session: t.session, Node: t.node, TTL: ttl, Foreign: t.foreign, Forget: t.forget, Data: t.data,
+	}
+}
+
+// keepData notes data that Redis did not take, for a daemon that is started before it has: it brings it there (begin).
+func (r *Redis) keepData(holders []Holder) {
+	if r.served.copy == nil {
+		return
+	}
+	for _, h := range holders {
+		if p := r.byName[h.Pool]; p != nil && h.Data != nil {
+			r.served.change(p, h.Index, h.Session, func(t *tenure) { t.data, t.epoch = slices.Clone(h.Data), "" })
+		}
 	}
 }
 
