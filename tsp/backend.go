@@ -28,7 +28,8 @@ type Backend interface {
 // Session is one authenticated dialogue. Its methods are called one at a time. After Accept the tunnel lives on
 // without the Session; a dialogue that ends between Create and Accept ends with Reject.
 type Session interface {
-	// Create offers a tunnel, or another one in place of the last offer (RFC 5572 section 4.7.1).
+	// Create offers a tunnel, or another one in place of the last offer (RFC 5572 section 4.7.1). When it says 506 to a client that left
+	// the type to the server, it is asked again for V6UDPV4.
 	Create(ctx context.Context, request Request) (Offer, error)
 	// Accept puts the offered tunnel in force. When it returns nil the tunnel forwards.
 	Accept(ctx context.Context) error
@@ -36,7 +37,7 @@ type Session interface {
 	Reject(ctx context.Context) error
 	// Delete ends the subscriber's tunnel.
 	Delete(ctx context.Context) error
-	// Info tells what the subscriber's tunnel is.
+	// Info tells what was offered and is not decided yet, else what the subscriber's tunnel is.
 	Info(ctx context.Context) (Offer, error)
 }
 
@@ -75,7 +76,7 @@ const (
 
 // Request is what a client asks of a tunnel.
 type Request struct {
-	Type      TunnelType    // concrete for a Backend: v6anyv4 has been decided by NAT discovery
+	Type      TunnelType    // concrete for a Backend: v6anyv4 has been decided, by NAT discovery first
 	Stated    netip.Addr    // the client's own idea of its IPv4 address; perhaps invalid, stale or private
 	NAT       bool          // Stated differs from the source address; only a Backend is told
 	Keepalive time.Duration // wanted interval, up to a day; 0 if none was asked for, 30 s if it was left to the server

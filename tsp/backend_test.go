@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"testing"
 
@@ -172,6 +173,51 @@ func TestBackendErrors(t *testing.T) {
 			t.Errorf("%s fails with %v: %q", test.call, test.err, answer)
 		}
 		dial(t, "udp", server.Addr).expect("ECHO REQUEST", success)
+	}
+}
+
+// TestAddressInUse: where somebody else has the v6v4 tunnel of an address, a client that leaves the type to the server gets v6udpv4 if
+// that is offered and runs over its transport. One that wants v6v4 is told.
+func TestAddressInUse(t *testing.T) {
+	for _, test := range []struct {
+		network, kind string
+		offered       []tsp.TunnelType
+		want          tsp.TunnelType // "": 506
+	}{
+		{"udp", "v6anyv4", []tsp.TunnelType{tsp.V6V4, tsp.V6UDPV4}, tsp.V6UDPV4},
+		{"udp", "v6anyv4", []tsp.TunnelType{tsp.V6V4}, ""},
+		{"udp", "v6v4", []tsp.TunnelType{tsp.V6V4, tsp.V6UDPV4}, ""},
+		{"tcp", "v6anyv4", []tsp.TunnelType{tsp.V6V4, tsp.V6UDPV4}, ""},
+	} {
+		backend := tsptest.NewBackend()
+		backend.Offered.Tunnels = test.offered
+		asked := 0
+		backend.Fail = func(_ context.Context, call, _ string) error {
+			if call == "create" {
+				if asked++; asked == 1 {
+					return &tsp.StatusError{Code: tsp.StatusIPv4InUse}
+				}
+			}
+			return nil
+		}
+		server, _ := serve(t, tsp.ServerConfig{Backend: backend})
+		conn, err := (&tsp.Client{Mechanisms: []sasl.Mechanism{sasl.Anonymous}}).Dial(ctxOf(t), test.network, server.Addr.String())
+		if err == nil {
+			err = conn.Login(ctxOf(t))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		offer, err := conn.Create(ctxOf(t), tsp.Request{Type: tsp.TunnelType(test.kind), Stated: netip.MustParseAddr("127.0.0.1")})
+		status := new(tsp.StatusError)
+		refused := errors.As(err, &status) && status.Code == tsp.StatusIPv4InUse
+		if offer.Type != test.want || refused != (test.want == "") {
+			t.Errorf("%s over %s, offered %v: %q, %v; want %q", test.kind, test.network, test.offered, offer.Type, err, test.want)
+		}
+		if err := conn.Accept(ctxOf(t)); test.want != "" && err != nil {
+			t.Error(err)
+		}
+		conn.Close()
 	}
 }
 

@@ -227,10 +227,19 @@ func (d *dialogue) create(ctx context.Context, m *message) []byte {
 		return d.fail(err)
 	}
 	var offer Offer
-	err := d.timed(d.server.metrics.backend.create, func() (err error) {
+	ask := func() (err error) {
 		offer, err = d.session.Create(ctx, request)
 		return err
-	})
+	}
+	err := d.timed(d.server.metrics.backend.create, ask)
+	if code, _ := statusOf(err); code == StatusIPv4InUse && m.tunnel == V6AnyV4 {
+		// Somebody else has the protocol 41 between the two addresses. Clients go by the type they are told, whatever they know of a NAT.
+		instead := Request{Type: V6UDPV4}
+		if concrete(&instead, d.peer, capability.Tunnels) == nil {
+			request.Type = instead.Type
+			err = d.timed(d.server.metrics.backend.create, ask)
+		}
+	}
 	d.offered = d.offered || err == nil
 	return d.tell(offer, request.Stated, err)
 }

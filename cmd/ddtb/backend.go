@@ -26,8 +26,9 @@ type broker interface {
 	finder
 }
 
-// finder finds tunnels in force.
+// finder finds tunnels in force, and by their id those that are offered too.
 type finder interface {
+	Session(id string) (provision.Session, bool)
 	At(encap datapath.Encap, client, local netip.AddrPort) (provision.Session, bool)
 	Owned(name string) []provision.Session
 }
@@ -275,6 +276,13 @@ func (s *session) Delete(ctx context.Context) error {
 
 // Info implements tsp.Session.
 func (s *session) Info(context.Context) (tsp.Offer, error) {
+	if s.offer != "" {
+		offer, found := s.broker.Session(s.offer)
+		if !found {
+			return tsp.Offer{}, status(fmt.Errorf("offer %s: %w", s.offer, provision.ErrNotFound))
+		}
+		return s.tell(offer, true), nil
+	}
 	tunnel, err := s.own()
 	if err != nil {
 		return tsp.Offer{}, err

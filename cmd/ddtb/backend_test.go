@@ -27,6 +27,7 @@ type fakeBroker struct {
 	request provision.Request
 	err     error
 	offered int
+	offer   provision.Session // the last
 	owned   []provision.Session
 }
 
@@ -37,12 +38,15 @@ func (f *fakeBroker) Offer(_ context.Context, r provision.Request) (provision.Se
 		return provision.Session{}, f.err
 	}
 	f.offered++
-	return provision.Session{
+	f.offer = provision.Session{
 		ID: fmt.Sprintf("id%d", f.offered), Encap: r.Encap, Client: r.Client, Local: r.Local,
 		Server: netip.MustParseAddr("2001:db8:f000::1"), Endpoint: netip.MustParseAddr("2001:db8:f000:1::7"),
 		Prefix: netip.MustParsePrefix("2001:db8:1000:700::/56"), MTU: 1280, Keepalive: 30 * time.Second, Lifetime: time.Hour,
-	}, nil
+	}
+	return f.offer, nil
 }
+
+func (f *fakeBroker) Session(id string) (provision.Session, bool) { return f.offer, f.offer.ID == id }
 
 func (f *fakeBroker) Activate(_ context.Context, id string) error { return f.call("activate", id) }
 func (f *fakeBroker) Reject(_ context.Context, id string) error   { return f.call("reject", id) }
@@ -294,6 +298,23 @@ func TestBackendCreateErrors(t *testing.T) {
 	if err != nil || offer.Keepalive != 0 {
 		t.Errorf("keepalive %v told to a client that asked for none (%v)", offer.Keepalive, err)
 	}
+}
+
+// TestBackendInfo: between create and accept, info is about what was offered; if that is gone, it is what accept would hear.
+func TestBackendInfo(t *testing.T) {
+	fake := &fakeBroker{owned: []provision.Session{{ID: "old", Encap: datapath.V6V4, Client: testPeer.Remote, Local: testPeer.Local,
+		Subscriber: aaa.Subscriber{Name: "alice"}, Endpoint: netip.MustParseAddr("2001:db8:f000:1::6")}}}
+	s := newSession(fake)
+	offer, err := s.Create(t.Context(), tsp.Request{Type: tsp.V6UDPV4, Keepalive: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := s.Info(t.Context()); err != nil || info.Type != offer.Type || info.ClientIPv6 != offer.ClientIPv6 || info.Prefix != offer.Prefix {
+		t.Errorf("info %+v, %v; offered was %+v", info, err, offer)
+	}
+	fake.offer = provision.Session{}
+	_, err = s.Info(t.Context())
+	wantCode(t, err, 521)
 }
 
 // TestBackendOwn: delete and info are about the tunnel of the client that asks, or the only one, never another's.

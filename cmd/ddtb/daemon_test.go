@@ -61,6 +61,29 @@ func TestDaemonLogin(t *testing.T) {
 	}
 }
 
+// TestDaemonAddressInUse: two subscribers without a NAT at one address, where one has the protocol 41 between it and the server.
+func TestDaemonAddressInUse(t *testing.T) {
+	s := newSite(t)
+	r := s.start(t)
+	r.addUser(t, "alice", "secret of alice")
+	r.addUser(t, "bob", "secret of bob")
+	alice, bob := tsp.Client{User: "alice", Password: "secret of alice"}, tsp.Client{User: "bob", Password: "secret of bob"}
+	here := netip.MustParseAddr("127.0.0.1")
+	if offer, err := s.login(t, "udp", alice, tsp.Request{Type: tsp.V6AnyV4, Stated: here}); err != nil || offer.Type != tsp.V6V4 {
+		t.Fatalf("alice: %q, %v", offer.Type, err)
+	}
+	_, err := s.login(t, "udp", bob, tsp.Request{Type: tsp.V6V4, Stated: here})
+	wantCode(t, err, 506)
+	_, err = s.login(t, "tcp", bob, tsp.Request{Type: tsp.V6AnyV4, Stated: here})
+	wantCode(t, err, 506)
+	if offer, err := s.login(t, "udp", bob, tsp.Request{Type: tsp.V6AnyV4, Stated: here}); err != nil || offer.Type != tsp.V6UDPV4 {
+		t.Errorf("bob: %q, %v", offer.Type, err)
+	}
+	if sessions := r.sessions(t); len(sessions) != 2 {
+		t.Errorf("sessions %+v, want one of each", sessions)
+	}
+}
+
 func TestDaemonRefuses(t *testing.T) {
 	s := newSite(t)
 	r := s.start(t)

@@ -243,6 +243,9 @@ func (s *session) Info(ctx context.Context) (tsp.Offer, error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if s.offer != nil {
+		return s.offer.Offer, nil
+	}
 	tunnel, ok := b.tunnels[s.user]
 	if !ok {
 		return tsp.Offer{}, noTunnel(s.user)

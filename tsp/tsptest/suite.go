@@ -25,14 +25,15 @@ type Case struct {
 // TestBackend is the suite every tsp.Backend passes. newCase makes one in which the subscriber has no tunnel.
 func TestBackend(t *testing.T, newCase func(t *testing.T) Case) {
 	for name, test := range map[string]func(*testing.T, Case){
-		"capability":        testCapability,
-		"right passwords":   testRightPasswords,
-		"wrong passwords":   testWrongPasswords,
-		"create and accept": testAccept,
-		"reject":            testReject,
-		"nothing offered":   testNothingOffered,
-		"create again":      testCreateAgain,
-		"delete":            testDelete,
+		"capability":         testCapability,
+		"right passwords":    testRightPasswords,
+		"wrong passwords":    testWrongPasswords,
+		"create and accept":  testAccept,
+		"info before accept": testInfoBeforeAccept,
+		"reject":             testReject,
+		"nothing offered":    testNothingOffered,
+		"create again":       testCreateAgain,
+		"delete":             testDelete,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newCase(t)) })
 	}
@@ -180,6 +181,20 @@ func testAccept(t *testing.T, c Case) {
 	info, err := login(t, c).Info(contextOf(t))
 	if err != nil || info.ClientIPv6 != offer.ClientIPv6 || info.Type != offer.Type {
 		t.Errorf("the tunnel is %+v, offered was %+v: %v", info, offer, err)
+	}
+}
+
+// testInfoBeforeAccept: also when the subscriber has a tunnel in force, which the one that is offered would take the place of.
+func testInfoBeforeAccept(t *testing.T, c Case) {
+	for _, before := range []string{"without a tunnel", "with one"} {
+		s := login(t, c)
+		offer := create(t, c, s)
+		if info, err := s.Info(contextOf(t)); err != nil || info.ClientIPv6 != offer.ClientIPv6 || info.Type != offer.Type {
+			t.Errorf("%s: info is %+v, offered was %+v: %v", before, info, offer, err)
+		}
+		if err := s.Accept(contextOf(t)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
