@@ -4,11 +4,8 @@ package ldap
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +26,29 @@ type server struct {
 	bindSlots chan struct{}     // one element a bind under way
 
 	deadUntil atomic.Int64 // Unix nanoseconds
+	last      atomic.Pointer[failure]
+}
+
+// failure is why a server could not answer, and when that was found.
+type failure struct {
+	at  time.Time
+	err error
+}
+
+// failed keeps an error of this server for those who wait for it meanwhile. It is none of the server if ctx is over.
+func (s *server) failed(ctx context.Context, err error) error {
+	if ctx.Err() == nil && errors.Is(err, errServer) {
+		s.last.Store(&failure{time.Now(), err})
+	}
+	return err
+}
+
+// since gives the error of this server that was found after began, nil if there is none: who had to wait need not find out for himself.
+func (s *server) since(began time.Time) error {
+	if f := s.last.Load(); f != nil && f.at.After(began) {
+		return f.err
+	}
+	return nil
 }
 
 func newServer(rawURL string, o Options) *server {
@@ -57,49 +77,26 @@ func (s *server) wrapServer(err error) error {
 	return fmt.Errorf("%s: %w", s.url, err)
 }
 
-// dial opens a connection, encrypted as the options want it.
-func (s *server) dial(ctx context.Context) (*ldapv3.Conn, error) {
-	deadline := time.Now().Add(s.o.Timeout)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if s.o.TLS != nil {
-		config = s.o.TLS.Clone()
-	}
-	if u, err := url.Parse(s.url); err == nil && config.ServerName == "" {
-		config.ServerName = u.Hostname()
-	}
-	conn, err := ldapv3.DialURL(s.url, ldapv3.DialWithDialer(&net.Dialer{Deadline: deadline}), ldapv3.DialWithTLSConfig(config))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", s.url, errServer, err)
-	}
-	conn.SetTimeout(s.o.Timeout) // without it a silent server is waited for without end
-	if s.o.StartTLS {
-		if err := conn.StartTLS(config); err != nil {
-			_ = conn.Close()
-			return nil, fmt.Errorf("%s: %w: StartTLS: %w", s.url, errServer, err)
-		}
-	}
-	return conn, nil
-}
-
 // searcher returns a connection bound as the service account.
 func (s *server) searcher(ctx context.Context) (*ldapv3.Conn, error) {
+	began := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.next = (s.next + 1) % len(s.searchers)
 	if conn := s.searchers[s.next]; conn != nil && !conn.IsClosing() {
 		return conn, nil
 	}
+	if err := s.since(began); err != nil {
+		return nil, err
+	}
 	conn, err := s.dial(ctx)
 	if err != nil {
-		return nil, err
+		return nil, s.failed(ctx, err)
 	}
 	if s.o.BindDN != "" {
 		if err := conn.Bind(s.o.BindDN, s.o.Password); err != nil {
 			_ = conn.Close()
-			return nil, fmt.Errorf("%s: %w: bind as the service account %q: %w", s.url, errServer, s.o.BindDN, err)
+			return nil, s.failed(ctx, fmt.Errorf("%s: %w: bind as the service account %q: %w", s.url, errServer, s.o.BindDN, err))
 		}
 	}
 	s.searchers[s.next] = conn
@@ -114,6 +111,7 @@ func (s *server) search(ctx context.Context, request *ldapv3.SearchRequest) ([]*
 		if err != nil {
 			return nil, err
 		}
+		began := time.Now()
 		result, err := conn.Search(request)
 		if err == nil {
 			return result.Entries, nil
@@ -125,34 +123,47 @@ func (s *server) search(ctx context.Context, request *ldapv3.SearchRequest) ([]*
 		if !errors.Is(err, errServer) {
 			return nil, err
 		}
+		lost := s.lost(conn, err, began)
 		_ = conn.Close()
-		if try > 0 || !ldapv3.IsErrorWithCode(errors.Unwrap(err), ldapv3.ErrorNetwork) && !conn.IsClosing() {
-			return nil, err
+		if try > 0 || !lost {
+			return nil, s.failed(ctx, err)
 		}
 	}
 }
 
-// bind tells whether the password is that of dn: nil, errWrong, errServer or another of the directory's answers.
+// lost tells whether an operation failed because the server had closed the connection. One that is not answered in time fails by
+// the network, too, but a fresh connection would not tell more.
+func (s *server) lost(conn *ldapv3.Conn, err error, began time.Time) bool {
+	closed := conn.IsClosing() || ldapv3.IsErrorWithCode(err, ldapv3.ErrorNetwork)
+	return closed && errors.Is(err, errServer) && time.Since(began) < s.o.Timeout
+}
+
+// bind tells whether the password is that of dn: nil, errServer, or what the directory answered.
 func (s *server) bind(ctx context.Context, dn, password string) error {
+	began := time.Now()
 	select {
 	case s.bindSlots <- struct{}{}:
 		defer func() { <-s.bindSlots }()
 	case <-ctx.Done():
 		return fmt.Errorf("%s: %w: %w", s.url, errServer, ctx.Err())
 	}
+	if err := s.since(began); err != nil {
+		return err
+	}
 	for {
 		conn, idle, err := s.binder(ctx)
 		if err != nil {
-			return err
+			return s.failed(ctx, err)
 		}
+		began := time.Now()
 		result, err := conn.SimpleBind(ldapv3.NewSimpleBindRequest(dn, password, []ldapv3.Control{ldapv3.NewControlBeheraPasswordPolicy()}))
-		if err != nil && ldapv3.IsErrorWithCode(err, ldapv3.ErrorNetwork) && idle {
+		if err != nil && idle && s.lost(conn, s.wrapServer(err), began) {
 			_ = conn.Close() // closed while it lay idle; the others may be, too, and a fresh one tells
 			continue
 		}
 		if err != nil && errors.Is(s.wrapServer(err), errServer) {
 			_ = conn.Close()
-			return s.wrapServer(err)
+			return s.failed(ctx, s.wrapServer(err))
 		}
 		s.binders <- conn // there is room: at most as many are out as bindSlots has places
 		if err != nil {
