@@ -39,11 +39,11 @@ func hashA1(username, realm, password string) HA1 {
 }
 
 // Verify tells whether the response was made with ha1, in constant time, and gives the rspauth that proves to the client
-// that the server knows it too (RFC 2831 section 2.1.3). Only qop=auth is known here. The form that some clients send at
+// that the server knows it too (RFC 2831 section 2.1.3). Only qop=auth is known here, and nobody may act for somebody else. The form that some clients send at
 // VERSION 2.0.0, cut at a NUL in the hash, is not accepted: with an early NUL anybody could make it.
 func (c Digest) Verify(ha1 HA1) (rspauth string, ok bool) {
 	given, err := hex.DecodeString(c.Response)
-	if err != nil || c.QOP != "auth" {
+	if err != nil || c.QOP != "auth" || c.AuthzID != "" && c.AuthzID != c.Username {
 		return "", false
 	}
 	want := c.response(ha1, "AUTHENTICATE:"+c.URI)

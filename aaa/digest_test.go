@@ -64,6 +64,18 @@ func TestHA1Charset(t *testing.T) {
 	}
 }
 
+// TestDigestAuthzID: who knows his own password may not act for somebody else by it.
+func TestDigestAuthzID(t *testing.T) {
+	ha1 := aaa.NewHA1("alice", "r", "secret")
+	for authzid, want := range map[string]bool{"": true, "alice": true, "bob": false} {
+		c := aaa.Digest{Username: "alice", Realm: "r", Nonce: "n", CNonce: "c", NC: "00000001", QOP: "auth", URI: "tsp/r", AuthzID: authzid}
+		c.Response = c.Respond(ha1)
+		if _, ok := c.Verify(ha1); ok != want {
+			t.Errorf("alice for %q: %v", authzid, ok)
+		}
+	}
+}
+
 func TestName(t *testing.T) {
 	for _, tc := range []struct {
 		credential aaa.Credential

@@ -55,7 +55,7 @@ func (a *Authenticator) Mechanisms() []aaa.Mechanism {
 
 // Authenticate implements aaa.Authenticator.
 func (a *Authenticator) Authenticate(ctx context.Context, login aaa.Login) (aaa.Subscriber, error) {
-	user := login.Credential.User()
+	user := aaa.ToUTF8(login.Credential.User())
 	s, err := a.authenticate(ctx, login, user)
 	if err != nil {
 		return aaa.Subscriber{}, fmt.Errorf("ldap: %q: %w", user, err)

@@ -55,11 +55,21 @@ func (d *directory) search(ctx context.Context, request *ldapv3.SearchRequest) (
 	return entries, err
 }
 
+// unverified are answers to a bind that looked at no password: it has to be encrypted, or done elsewhere or otherwise. That is for the
+// operator to mend, and no subscriber is to be told that his password is wrong.
+var unverified = []uint16{
+	ldapv3.LDAPResultAuthMethodNotSupported, ldapv3.LDAPResultStrongAuthRequired, ldapv3.LDAPResultReferral,
+	ldapv3.LDAPResultUnavailableCriticalExtension, ldapv3.LDAPResultConfidentialityRequired,
+}
+
 // bind verifies a password; aaa.ErrRejected if it is wrong or the directory refuses the account.
 func (d *directory) bind(ctx context.Context, dn, password string) error {
 	err := d.ask(ctx, func(s *server) error { return s.bind(ctx, dn, password) })
-	if err != nil && !errors.Is(err, aaa.ErrUnavailable) {
-		return fmt.Errorf("%w: %w", aaa.ErrRejected, err)
+	switch {
+	case err == nil || errors.Is(err, aaa.ErrUnavailable):
+		return err
+	case ldapv3.IsErrorAnyOf(err, unverified...):
+		return fmt.Errorf("%w: bind as the subscriber: %w", aaa.ErrUnavailable, err)
 	}
-	return err
+	return fmt.Errorf("%w: %w", aaa.ErrRejected, err)
 }

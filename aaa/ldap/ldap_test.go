@@ -109,6 +109,13 @@ sn: O
 userPassword: odd
 radiusReplyAttribute: Delegated-IPv6-Prefix := "2001:db8::/129"
 
+dn: uid=jürgen,ou=people,dc=isp,dc=example
+objectClass: inetOrgPerson
+uid: jürgen
+cn: J
+sn: J
+userPassword: jürgenpw
+
 dn: cn=tunnel-users,dc=isp,dc=example
 objectClass: groupOfNames
 cn: tunnel-users
@@ -221,6 +228,21 @@ func TestLogin(t *testing.T) {
 				{aaa.MechanismPlain, "blocked", "blocked", aaa.ErrRejected},
 			})
 		})
+	}
+}
+
+// TestLatin1: a client that announces no charset speaks ISO 8859-1 (RFC 2831 section 2.1.1), or UTF-8 all the same. It is found in the
+// directory, which speaks UTF-8.
+func TestLatin1(t *testing.T) {
+	o := options(ldaptest.Start(t, entries()))
+	o.BindDN, o.ReadSecrets = ldaptest.DigestDN, true
+	a := open(t, o)
+	for _, name := range []string{"j\xfcrgen", "jürgen"} {
+		digest := aaatest.Digest("jürgen", realm, "jürgenpw") // hashed as ISO 8859-1
+		digest.Username, digest.UTF8 = name, false
+		if got, err := a.Authenticate(t.Context(), aaa.Login{Credential: digest}); err != nil || got.Name != "jürgen" {
+			t.Errorf("%q: %q, %v", name, got.Name, err)
+		}
 	}
 }
 
