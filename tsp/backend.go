@@ -28,7 +28,8 @@ type Backend interface {
 // Session is one authenticated dialogue. Its methods are called one at a time. After Accept the tunnel lives on
 // without the Session; a dialogue that ends between Create and Accept ends with Reject.
 type Session interface {
-	// Create offers a tunnel, or another one in place of the last offer (RFC 5572 section 4.7.1). When it says 506 to a client that left
+	// Create offers a tunnel, or another one in place of the last offer (RFC 5572 section 4.7.1). After an error nothing is offered, and
+	// what was is given back, now or when its time is up. When it says 506 to a client that left
 	// the type to the server, it is asked again for V6UDPV4.
 	Create(ctx context.Context, request Request) (Offer, error)
 	// Accept puts the offered tunnel in force. When it returns nil the tunnel forwards.

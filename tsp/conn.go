@@ -240,7 +240,7 @@ func (d *dialogue) create(ctx context.Context, m *message) []byte {
 			err = d.timed(d.server.metrics.backend.create, ask)
 		}
 	}
-	d.offered = d.offered || err == nil
+	d.offered = err == nil
 	return d.tell(offer, request.Stated, err)
 }
 

@@ -44,8 +44,12 @@ func factLineEnds(t *testing.T) {
 		w = dial(t, "udp", server.Addr)
 		w.expect("AUTHENTICATE plain"+end, "")
 	}
-	for _, end := range []string{"\r\n", "\r\n\x00", "\r\b", "\n"} {
+	for _, end := range []string{"\r\n", "\r\n\x00", "\r\b", "\n", "\r\n\r\n"} {
 		w := dial(t, "tcp", server.Addr)
+		w.raw("VERSION=2.0.2" + end)
+		if got := w.read(); !strings.HasPrefix(got, "CAPABILITY ") {
+			t.Errorf("TCP, %q: %q", end, got)
+		}
 		w.raw("AUTHENTICATE ANONYMOUS" + end)
 		if got := w.read(); got != success {
 			t.Errorf("TCP, %q: %q", end, got)
@@ -53,7 +57,7 @@ func factLineEnds(t *testing.T) {
 		w.raw(create("v6v4", "127.0.0.1"))
 		framed(t, w.read())
 	}
-	if backend.Logins() != len(ends)+4 {
+	if backend.Logins() != len(ends)+5 {
 		t.Errorf("%d logins", backend.Logins())
 	}
 	w := dial(t, "udp", server.Addr)

@@ -3,6 +3,7 @@
 package tsp_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -300,6 +301,32 @@ func TestCommandsAreBounded(t *testing.T) {
 		if got := c.read(); (got != "") != (i < 16) {
 			t.Fatalf("VERSION %d: %q", i, got)
 		}
+	}
+}
+
+// TestFailedCreate: what was offered before a create that failed is not there any more, and is given back.
+func TestFailedCreate(t *testing.T) {
+	backend := tsptest.NewBackend()
+	creates := 0
+	backend.Fail = func(_ context.Context, call, _ string) error {
+		if call == "create" {
+			creates++
+		}
+		if call == "create" && creates == 2 {
+			return &tsp.StatusError{Code: tsp.StatusPrefixLength}
+		}
+		return nil
+	}
+	server, _ := serve(t, tsp.ServerConfig{Backend: backend})
+	w := dial(t, "udp", server.Addr)
+	w.login()
+	if status, _ := framed(t, w.ask(create("v6udpv4", "192.0.2.2"))); status != success {
+		t.Fatal(status)
+	}
+	w.expect(create("v6udpv4", "192.0.2.2"), frame("507 Requested prefix length cannot be assigned\r\n"))
+	w.expect(frame(accept), frame("500 Invalid request format or specified length\r\n"))
+	if n := backend.Offers(); n != 0 || len(backend.Tunnels()) != 0 {
+		t.Errorf("%d offers, tunnels %v", n, backend.Tunnels())
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"strconv"
 	"time"
@@ -204,10 +205,12 @@ func (s *side) parsePrefix(e *element) error {
 	return nil
 }
 
+// parseKeepalive reads what the other side would like; a wish beyond all bounds is the largest there is, for the server decides.
 func (s *side) parseKeepalive(e *element) (err error) {
-	if s.keepalive, err = number(e.attr("interval"), "keepalive interval", uint64(maxInterval/time.Second), time.Second); err != nil {
+	if s.keepalive, err = number(e.attr("interval"), "keepalive interval", math.MaxUint32, time.Second); err != nil {
 		return err
 	}
+	s.keepalive = min(s.keepalive, maxInterval)
 	if s.keepalive == 0 {
 		s.keepalive = defaultInterval
 	}

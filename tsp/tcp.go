@@ -245,12 +245,15 @@ func (c *tcpConn) message() ([]byte, bool) {
 	}
 }
 
-// line reads one line, without its end.
+// line reads one line, without its end. Empty ones mean nothing here: some clients end a line twice.
 func (c *tcpConn) line() ([]byte, bool) {
 	for {
 		if line, rest, ok := cutLine(c.buffer); ok {
 			c.buffer = rest
-			return line, c.allowed()
+			if allowed := c.allowed(); !allowed || len(bytes.Trim(line, "\x00\r")) > 0 {
+				return line, allowed
+			}
+			continue
 		}
 		if !c.read(maxLine) {
 			return nil, false

@@ -7,8 +7,11 @@ import (
 	"fmt"
 )
 
-// maxName bounds names and passwords, in octets: RFC 4616 section 2 asks for at least 255.
-const maxName = 255
+// Bounds of names and passwords, in octets: RFC 4616 section 2 asks for at least 255. No backend takes longer passwords.
+const (
+	maxName     = 255
+	maxPassword = 256
+)
 
 // plainServer reads RFC 4616's [authzid] NUL authcid NUL passwd, raw as the clients in the field send it or base64 as
 // a line protocol would have it. Raw has two NUL octets, base64 none, and either may follow the NUL some clients send behind AUTHENTICATE
@@ -31,9 +34,9 @@ func (plainServer) Next(message []byte) ([]byte, Credential, error) {
 	if len(parts) != 3 {
 		return nil, nil, fmt.Errorf("%w: PLAIN has %d fields, want 3", ErrMalformed, len(parts))
 	}
-	for _, part := range parts {
-		if len(part) > maxName {
-			return nil, nil, fmt.Errorf("%w: PLAIN field of %d octets, want at most %d", ErrMalformed, len(part), maxName)
+	for i, most := range [...]int{maxName, maxName, maxPassword} {
+		if len(parts[i]) > most {
+			return nil, nil, fmt.Errorf("%w: PLAIN field of %d octets, want at most %d", ErrMalformed, len(parts[i]), most)
 		}
 	}
 	c := PlainCredential{AuthzID: text(parts[0]), Username: text(parts[1]), Password: text(parts[2])}

@@ -151,6 +151,10 @@ func TestPlainForms(t *testing.T) {
 			t.Errorf("%q: %v %v", message, got, err)
 		}
 	}
+	longest := strings.Repeat("p", 256) // what accounts may have
+	if _, got, err := (plainServer{}).Next([]byte("\x00alice\x00" + longest)); err != nil || got != (PlainCredential{Username: "alice", Password: longest}) {
+		t.Errorf("the longest password: %v", err)
+	}
 	_, got, err := plainServer{}.Next([]byte("other\x00m\xfcller\x00\xdf"))
 	if err != nil || got != (PlainCredential{AuthzID: "other", Username: "müller", Password: "ß"}) {
 		t.Errorf("%v %v", got, err)
@@ -197,6 +201,7 @@ func TestMalformed(t *testing.T) {
 		"plain no name":            {plainServer{}, "\x00\x00pw"},
 		"plain no password":        {plainServer{}, "\x00alice\x00"},
 		"plain long":               {plainServer{}, "\x00" + strings.Repeat("a", 256) + "\x00pw"},
+		"plain long password":      {plainServer{}, "\x00alice\x00" + strings.Repeat("p", 257)},
 		"plain control character":  {plainServer{}, "\x00al\nice\x00pw"},
 		"plain bad base64":         {plainServer{}, "!!!"},
 		"cram bad base64":          {cram, "\x00x"},

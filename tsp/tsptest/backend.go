@@ -156,6 +156,11 @@ type session struct {
 // Create implements tsp.Session.
 func (s *session) Create(ctx context.Context, request tsp.Request) (tsp.Offer, error) {
 	b := s.backend
+	if s.offer != nil {
+		if err := s.Reject(ctx); err != nil {
+			return tsp.Offer{}, err
+		}
+	}
 	if err := b.fail(ctx, "create", s.user); err != nil {
 		return tsp.Offer{}, err
 	}
@@ -176,9 +181,7 @@ func (s *session) Create(ctx context.Context, request tsp.Request) (tsp.Offer, e
 		offer.Prefix = nth(b.Prefix, index)
 	}
 	b.created++
-	if s.offer == nil {
-		b.open++
-	}
+	b.open++
 	s.offer = &Tunnel{User: s.user, Peer: s.peer, Request: request, Offer: offer}
 	return offer, nil
 }
