@@ -3,6 +3,7 @@
 package radius
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -146,12 +147,23 @@ func (a *Authenticator) ask(ctx context.Context, name string, build Builder) (*R
 		return nil, err
 	}
 	if reply.Packet.Code == radius.CodeAccessAccept {
-		return reply, nil
+		return reply, served(reply)
 	}
 	if reply.Packet.Code == radius.CodeAccessReject {
 		return nil, fmt.Errorf("%w by server %s%s", aaa.ErrRejected, reply.Server, quoted(replyMessage(reply.Packet)))
 	}
 	return nil, fmt.Errorf("%w: server %s sent %v, which nothing here can answer", aaa.ErrRejected, reply.Server, reply.Packet.Code)
+}
+
+// served takes an Access-Accept for a service that is not given here for the Access-Reject that it is to be taken for (RFC 2865 section
+// 5.6): an account for routers' consoles in the same server is none for tunnels.
+func served(reply *Reply) error {
+	granted, ok := reply.Packet.Lookup(rfc2865.ServiceType_Type)
+	if !ok || bytes.Equal(granted, reply.Request.Get(rfc2865.ServiceType_Type)) ||
+		bytes.Equal(granted, radius.NewInteger(uint32(rfc2865.ServiceType_Value_FramedUser))) {
+		return nil
+	}
+	return fmt.Errorf("%w: server %s granted Service-Type %v, Framed-User expected", aaa.ErrRejected, reply.Server, rfc2865.ServiceType_Get(reply.Packet))
 }
 
 func quoted(message string) string {

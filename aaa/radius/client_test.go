@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -309,6 +310,21 @@ func TestQueueIsBounded(t *testing.T) {
 	wg.Wait()
 	if full.Load() == 0 {
 		t.Error("no request was refused though only two have a place")
+	}
+}
+
+// TestLongDigest: a field that RADIUS cannot carry is the client's fault, whichever way it was to travel.
+func TestLongDigest(t *testing.T) {
+	for _, style := range []DigestStyle{StyleSterman, StyleRFC5090} {
+		c := client(t, Options{Servers: []Server{{Address: "127.0.0.1:9"}}})
+		a, err := NewAuthenticator(c, AuthOptions{NAS: NAS{Identifier: "ts1"}, Digest: DigestSASL, Style: style})
+		if err != nil {
+			t.Fatal(err)
+		}
+		digest := aaa.Digest{Username: "alice", Realm: "r", Nonce: "n", CNonce: strings.Repeat("c", 254), NC: "00000001", QOP: "auth", URI: "tsp/r"}
+		if _, err := a.Authenticate(t.Context(), aaa.Login{Credential: digest}); !errors.Is(err, aaa.ErrRejected) {
+			t.Errorf("%s: %v", style, err)
+		}
 	}
 }
 

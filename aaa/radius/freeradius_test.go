@@ -49,6 +49,9 @@ alice	Cleartext-Password := "wonderland"
 böb@isp.example	Cleartext-Password := 'pä"ss\\w%{User-Name}ord \' $1 ,='
 	User-Name = "bob"
 
+console	Cleartext-Password := "enable"
+	Service-Type = NAS-Prompt-User
+
 blocked	Auth-Type := Reject
 	Reply-Message = "Account suspended"
 `
@@ -98,6 +101,7 @@ func checkLogins(t *testing.T, a aaa.Authenticator, m aaa.Mechanism) {
 		{"böb@isp.example", odd, nil},
 		{"böb@isp.example", odd + " ", aaa.ErrRejected},
 		{"blocked", "blocked", aaa.ErrRejected},
+		{"console", "enable", aaa.ErrRejected},
 		{"nobody", "x", aaa.ErrRejected},
 		{strings.Repeat("n", 254), "x", aaa.ErrRejected},
 	}

@@ -56,9 +56,11 @@ func (a *Authenticator) digest(c aaa.Digest) func(context.Context, aaa.Login) (*
 	}
 	return func(ctx context.Context, login aaa.Login) (*Reply, string, error) {
 		reply, err := a.request(ctx, login, c.Username, func(p *radius.Packet) error {
+			add := addSterman
 			if a.o.Style == StyleRFC5090 {
-				addRFC5090(p, c)
-			} else if err := addSterman(p, c); err != nil {
+				add = addRFC5090
+			}
+			if err := add(p, c); err != nil {
 				return err
 			}
 			return addVendor(p, a.o.Vendor, vendorMechanism, []byte(aaa.MechanismDigestMD5))
@@ -142,16 +144,24 @@ func addSterman(p *radius.Packet, c aaa.Digest) error {
 	}{
 		{1, c.Realm}, {2, c.Nonce}, {3, digestMethod}, {4, c.URI}, {5, c.QOP}, {6, digestAlgorithm}, {8, c.CNonce}, {9, c.NC}, {10, c.Username},
 	} {
-		if len(sub.value) > 251 {
-			return fmt.Errorf("%w: digest field %d has %d octets, RADIUS carries 251", aaa.ErrRejected, sub.kind, len(sub.value))
+		if err := fits(sub.value, 251); err != nil {
+			return err
 		}
 		p.Add(attrDigestAttributes, append(radius.Attribute{sub.kind, byte(len(sub.value) + 2)}, sub.value...))
 	}
 	return nil
 }
 
+// fits refuses what a client has made longer than RADIUS carries.
+func fits(value string, most int) error {
+	if len(value) > most {
+		return fmt.Errorf("%w: a digest field of %d octets, RADIUS carries %d", aaa.ErrRejected, len(value), most)
+	}
+	return nil
+}
+
 // addRFC5090 adds attributes 103 and following.
-func addRFC5090(p *radius.Packet, c aaa.Digest) {
+func addRFC5090(p *radius.Packet, c aaa.Digest) error {
 	for _, a := range []struct {
 		kind  radius.Type
 		value string
@@ -161,6 +171,10 @@ func addRFC5090(p *radius.Packet, c aaa.Digest) {
 		{rfc5090.DigestAlgorithm_Type, digestAlgorithm}, {rfc5090.DigestCNonce_Type, c.CNonce},
 		{rfc5090.DigestNonceCount_Type, c.NC}, {rfc5090.DigestUsername_Type, c.Username},
 	} {
-		p.Add(a.kind, radius.Attribute(a.value)) // what is too long fails in Encode
+		if err := fits(a.value, 253); err != nil {
+			return err
+		}
+		p.Add(a.kind, radius.Attribute(a.value))
 	}
+	return nil
 }
