@@ -133,6 +133,32 @@ func TestReusedPortEndsTheOlder(t *testing.T) {
 	}
 }
 
+// TestForgedAddress: a login that anybody could have sent from a client's address does not end his tunnel, but those of the subscriber
+// himself, of guests, and of whoever is not heard of any more.
+func TestForgedAddress(t *testing.T) {
+	w := start(t, testConfig())
+	forged := func(r Request) Request {
+		r.Forgeable = true
+		return r
+	}
+	alice := w.login(forged(request("alice", client(1, 4000))))
+	_, err := w.Offer(t.Context(), forged(request("bob", client(1, 4000))))
+	fails(t, err, ErrAddressInUse)
+	_, err = w.Offer(t.Context(), forged(anonymous(client(1, 4000))))
+	fails(t, err, ErrAddressInUse)
+	w.forwards(alice)
+	again := w.login(forged(request("alice", client(1, 4000))))
+	w.stopped(alice, aaa.CausePortPreempted)
+	w.clock.advance(91 * time.Second)
+	bob := w.login(forged(request("bob", client(1, 4000))))
+	w.stopped(again, aaa.CausePortPreempted)
+	w.forwards(bob)
+
+	guest := w.login(forged(anonymous(client(2, 4000))))
+	w.login(forged(request("carol", client(2, 4000))))
+	w.stopped(guest, aaa.CausePortPreempted)
+}
+
 func TestHostileRequests(t *testing.T) {
 	w := start(t, testConfig())
 	for _, addr := range []string{"0.0.0.0:1", "224.0.0.1:1", "255.255.255.255:1", "[2001:db8::1]:1", "198.51.0.1:0"} {

@@ -22,11 +22,12 @@ type entry struct {
 	terms unique.Handle[terms]
 	extra *extra // nil for most
 
-	client   [4]byte
-	port     uint16 // 0 for V6V4
-	slot     uint16 // of the subscriber's sessions, from 1
-	tunnelID uint32
-	router   bool // a prefix is delegated
+	client    [4]byte
+	port      uint16 // 0 for V6V4
+	slot      uint16 // of the subscriber's sessions, from 1
+	tunnelID  uint32
+	router    bool // a prefix is delegated
+	forgeable bool // Offered: see Request
 
 	// --------------------------------------------------
 

@@ -23,6 +23,7 @@ type Request struct {
 	Router     bool           // a delegated prefix is wanted
 	PrefixLen  int            // length of the prefix wanted, in bits; 0: any. A larger prefix than this may be given
 	Keepalive  time.Duration  // interval wanted; 0: the client asked for none
+	Forgeable  bool           // the client has shown in nothing that it hears what is sent to Client, which may be somebody else's
 }
 
 // maxOpaque bounds what is kept of a subscriber and may be long: Class, Chargeable-User-Identity, State, the name of his filter

@@ -50,14 +50,14 @@ func (b *Broker) occupy(ctx context.Context, s *settings, e *entry, slot int) (*
 }
 
 // contend refuses e when its outer address ends a v6v4 tunnel of somebody else who was heard of lately (RFC 5572,
-// status 506), or when a prefix of his is another's. Whoever speaks from an address has proved to be there, so an anonymous
-// session keeps nobody out.
+// status 506), or when a prefix of his is another's. Whoever speaks from an address and port has proved to be there, and who was there
+// before has gone, unless nothing was proved: then he keeps them as long as he is heard of. An anonymous session keeps nobody out.
 func (b *Broker) contend(e *entry) error {
 	if err := b.claims.contend(e); err != nil {
 		return err
 	}
 	other := b.clients[e.from()]
-	if other == nil || e.terms.Value().encap != datapath.V6V4 {
+	if other == nil || e.terms.Value().encap != datapath.V6V4 && !e.forgeable {
 		return nil
 	}
 	if terms := other.terms.Value(); terms.anonymous || other.name == e.name && !e.terms.Value().anonymous || b.silent(other) {

@@ -38,8 +38,10 @@ func newEntry(s *settings, id sid, r Request) (*entry, error) {
 		port:   r.Client.Port(),
 		slot:   1,
 		router: r.Router,
-		terms:  unique.Make(s.terms(r, pool.Name, routes, further)),
-		limits: unique.Make(s.limits(r.Subscriber, 0)),
+
+		forgeable: r.Forgeable,
+		terms:     unique.Make(s.terms(r, pool.Name, routes, further)),
+		limits:    unique.Make(s.limits(r.Subscriber, 0)),
 	}
 	if !sub.Anonymous {
 		e.name = strings.Clone(sub.Name) // the message it was cut out of may hold a password

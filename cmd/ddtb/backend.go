@@ -119,7 +119,13 @@ func (b *backend) Authenticate(ctx context.Context, peer tsp.Peer, c sasl.Creden
 	}
 	proof := subscriber.ResponseAuth
 	subscriber.ResponseAuth = ""
-	return &session{backend: b, peer: peer, subscriber: subscriber}, proof, nil
+	s := &session{backend: b, peer: peer, subscriber: subscriber}
+	switch c.Mechanism() {
+	case sasl.Plain, sasl.Anonymous: // nothing that the client sends depends on what it hears
+		s.forgeable = peer.Network == "udp"
+	case sasl.DigestMD5, sasl.CramMD5:
+	}
+	return s, proof, nil
 }
 
 // credentialOf puts what a mechanism collected into the words of aaa. To act for somebody else (RFC 4616 section 2, authzid) is not
@@ -179,6 +185,7 @@ type session struct {
 	*backend
 	peer       tsp.Peer
 	subscriber aaa.Subscriber
+	forgeable  bool   // the login could have been sent by somebody who does not hear what is sent to the peer
 	offer      string // id of what was offered and is not decided, "" if nothing
 }
 
@@ -201,6 +208,7 @@ func (s *session) Create(ctx context.Context, r tsp.Request) (tsp.Offer, error) 
 		Router:     r.Router,
 		PrefixLen:  r.PrefixLen,
 		Keepalive:  r.Keepalive,
+		Forgeable:  s.forgeable,
 	})
 	if err != nil {
 		return tsp.Offer{}, status(err)

@@ -227,6 +227,35 @@ func TestBackendAuthenticate(t *testing.T) {
 	}
 }
 
+// TestBackendForgeable: which logins anybody could have sent from the address of another.
+func TestBackendForgeable(t *testing.T) {
+	auth := aaa.Chain{aaatest.NewFake("ddtb", aaatest.Account{Name: "alice", Password: "secret"}), aaa.Guests{}}
+	cram, ok := aaatest.Login(aaa.MechanismCramMD5, "alice", "ddtb", "secret").Credential.(aaa.Cram)
+	if !ok {
+		t.Fatal("no cram")
+	}
+	for _, test := range []struct {
+		credential sasl.Credential
+		network    string
+		want       bool
+	}{
+		{sasl.PlainCredential{Username: "alice", Password: "secret"}, "udp", true},
+		{sasl.PlainCredential{Username: "alice", Password: "secret"}, "tcp", false},
+		{sasl.AnonymousCredential{}, "udp", true},
+		{sasl.CramCredential{Username: "alice", Challenge: cram.Challenge, Response: cram.Response}, "udp", false},
+	} {
+		broker, peer := &fakeBroker{}, testPeer
+		peer.Network = test.network
+		session, _, err := newBackend(auth, broker, testPolicy).Authenticate(t.Context(), peer, test.credential)
+		if err == nil {
+			_, err = session.Create(t.Context(), tsp.Request{Type: tsp.V6V4})
+		}
+		if err != nil || broker.request.Forgeable != test.want {
+			t.Errorf("%v over %s: forgeable %v, %v", test.credential, test.network, broker.request.Forgeable, err)
+		}
+	}
+}
+
 func wantCode(t *testing.T, err error, code tsp.Code) {
 	t.Helper()
 	var status *tsp.StatusError
