@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"ddtb/aaa"
 )
@@ -25,9 +26,28 @@ type entry struct {
 
 func (e *entry) barrier() bool { return e.status == aaa.StatusOn || e.status == aaa.StatusOff }
 
-func (e *entry) record() (r aaa.Record, err error) {
-	err = json.Unmarshal(e.text, &r)
-	return r, err
+// stored is a record as it is kept. A name that is not UTF-8, which JSON cannot hold, stands beside it in octets: the RADIUS server
+// that gave it wants to see the same.
+type stored struct {
+	aaa.Record
+	Name []byte `json:",omitzero"`
+}
+
+func marshal(r aaa.Record) ([]byte, error) {
+	s := stored{Record: r}
+	if !utf8.ValidString(r.Subscriber.Name) {
+		s.Name = []byte(r.Subscriber.Name)
+	}
+	return json.Marshal(s)
+}
+
+func (e *entry) record() (aaa.Record, error) {
+	var s stored
+	err := json.Unmarshal(e.text, &s)
+	if s.Name != nil {
+		s.Subscriber.Name = string(s.Name)
+	}
+	return s.Record, err
 }
 
 // What a journal record tells, in its first octet; a sequence number follows.

@@ -18,7 +18,6 @@ package spool
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -112,7 +111,7 @@ func Open(path string, to Deliverer, o Options) (s *Spool, report journal.Report
 // Account implements aaa.Accountant: it returns nil when the record is on disk. When it cannot be written, or too many wait and
 // a session wants to start, the error wraps aaa.ErrUnavailable. A Stop is taken however many wait.
 func (s *Spool) Account(_ context.Context, record aaa.Record) error {
-	text, err := json.Marshal(record)
+	text, err := marshal(record)
 	if err != nil {
 		return fmt.Errorf("accounting spool: %w", err)
 	}

@@ -332,3 +332,31 @@ func BenchmarkAccount(b *testing.B) {
 	<-done
 	_ = s.Close()
 }
+
+// TestOctetsOfName: a RADIUS server that names a subscriber in ISO 8859-1 is told so in his records, after a restart too.
+func TestOctetsOfName(t *testing.T) {
+	path, bill := filepath.Join(t.TempDir(), "spool"), &biller{}
+	s := open(t, path, bill, Options{})
+	names := []string{"m\xfcller", "müller", ""}
+	for i, name := range names {
+		record := aaa.Record{Status: aaa.StatusStart, Session: fmt.Sprint(i), Subscriber: aaa.Subscriber{Name: name}, Time: time.Unix(1e9, 0)}
+		if err := s.Account(t.Context(), record); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, path, bill, Options{})
+	defer s.Close()
+	drain(t, s)
+	got := make(map[string]string)
+	for _, r := range bill.got {
+		got[r.Session] = r.Subscriber.Name
+	}
+	for i, name := range names {
+		if got[fmt.Sprint(i)] != name {
+			t.Errorf("%q was billed for %q", got[fmt.Sprint(i)], name)
+		}
+	}
+}

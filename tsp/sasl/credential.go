@@ -39,7 +39,7 @@ type DigestCredential struct {
 	QOP      string // "auth"
 	URI      string // digest-uri as the client sent it
 	Response string // 32 lower-case hex digits
-	UTF8     bool   // charset=utf-8 was given: Username and Realm are UTF-8, else ISO 8859-1
+	UTF8     bool   // charset=utf-8 was given: Username and Realm ought to be UTF-8, else they are ISO 8859-1
 	AuthzID  string
 }
 
@@ -56,10 +56,11 @@ func (AnonymousCredential) User() string { return "" }
 // User implements Credential.
 func (c PlainCredential) User() string { return c.Username }
 
-// User implements Credential; it is UTF-8 whatever the charset.
+// User implements Credential; it is UTF-8 whatever the charset. Clients in the field announce utf-8 and send what stands in their
+// configuration, in whatever charset.
 func (c DigestCredential) User() string {
 	if c.UTF8 {
-		return c.Username
+		return text([]byte(c.Username))
 	}
 	return fromLatin1(c.Username)
 }

@@ -78,6 +78,15 @@ func TestDigestLatin1(t *testing.T) {
 	}
 }
 
+// TestDigestOtherCharset: a client that announces utf-8 and sends ISO 8859-1, as its configuration has it.
+func TestDigestOtherCharset(t *testing.T) {
+	c, err := parseDigestResponse(`charset=utf-8,username="m` + "\xfc" + `ller",realm="r",nonce="n",nc=00000001,cnonce="c",digest-uri="tsp/h",` +
+		`response=f8e42b3c50c59771853f6274fcffd1ca,qop=auth`)
+	if err != nil || c.User() != "müller" || c.Username != "m\xfcller" {
+		t.Errorf("%q: %v", c.User(), err)
+	}
+}
+
 func TestDigestLenient(t *testing.T) {
 	server := digestServer{realm: realm, nonce: "n"}
 	_, credential, err := server.Next(encode(` , CHARSET = utf-8 ,,username="a\"b" , realm=isp.example,nonce=n,nc=00000001,cnonce=123456789,` +

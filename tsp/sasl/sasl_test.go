@@ -231,7 +231,6 @@ func TestMalformed(t *testing.T) {
 		"digest no equals":         {digest, replace(`cnonce="c"`, `cnonce`)},
 		"digest response length":   {digest, replace(`f8e4`, ``)},
 		"digest response not hex":  {digest, replace(`f8e4`, `x8e4`)},
-		"digest user not UTF-8":    {digest, replace(`"u"`, "\"\xff\"")},
 		"digest user control":      {digest, replace(`"u"`, "\"a\nb\"")},
 		"digest user too long":     {digest, replace(`"u"`, `"`+strings.Repeat("u", 256)+`"`)},
 		"digest directive in name": {digest, replace(`cnonce="c"`, `"cnonce"=c`)},
