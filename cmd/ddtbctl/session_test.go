@@ -44,6 +44,20 @@ func TestSessionList(t *testing.T) {
 	}
 }
 
+// TestControlCharacters: a name that a RADIUS server gave does nothing to the operator's terminal.
+func TestControlCharacters(t *testing.T) {
+	d := newDesk(t)
+	evil := d.session(t, "a\x1b[31m\nb", 1)
+	for _, args := range [][]string{{"session", "list"}, {"session", "show", evil.ID}, {"session", "kick", evil.ID}} {
+		if out := d.must(t, args...); strings.Contains(out, "\x1b") || !strings.Contains(out, "a\ufffd[31m\ufffdb") {
+			t.Errorf("%q: %q", args, out)
+		}
+	}
+	if text := eventLine(control.Event{Session: &control.Session{User: "a\x1bb"}}); strings.Contains(text, "\x1b") {
+		t.Errorf("event: %q", text)
+	}
+}
+
 func TestSessionShowAndKick(t *testing.T) {
 	d := newDesk(t)
 	alice := d.session(t, "alice", 1)

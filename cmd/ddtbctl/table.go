@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -42,6 +43,9 @@ func (l *list) add(value any, cells func() []string) error {
 		return l.json.Encode(value)
 	}
 	row := cells()
+	for i := range row {
+		row[i] = visible(row[i])
+	}
 	if l.widths == nil {
 		l.rows = append(l.rows, row)
 		if len(l.rows) <= tableSample {
@@ -103,6 +107,16 @@ func (l *list) fail(err error) error {
 	return errors.Join(l.flush(), err)
 }
 
+// visible is a text without what a terminal would obey: names and notes come from elsewhere.
+func visible(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, text)
+}
+
 // line is one "name value" of a description.
 type line struct{ name, value string }
 
@@ -123,7 +137,7 @@ func writeLines(w io.Writer, lines []line) error {
 		if l.value == "" {
 			continue
 		}
-		if _, err := fmt.Fprintf(w, "%-*s  %s\n", width, l.name, l.value); err != nil {
+		if _, err := fmt.Fprintf(w, "%-*s  %s\n", width, l.name, visible(l.value)); err != nil {
 			return err
 		}
 	}

@@ -84,7 +84,7 @@ func eventLine(e control.Event) string {
 		return text + fmt.Sprintf("%-8s  %d events before the next one: this terminal was too slow", e.Kind, e.Lost)
 	}
 	s := e.Session
-	text += fmt.Sprintf("%-8s  %s  %s  %s  from %s  %s", e.Kind, s.User, s.Endpoint, orDash(s.Prefix), address(s.Client), s.Encap)
+	text += fmt.Sprintf("%-8s  %s  %s  %s  from %s  %s", e.Kind, visible(s.User), s.Endpoint, orDash(s.Prefix), address(s.Client), s.Encap)
 	if e.Cause != "" {
 		text += fmt.Sprintf("  %s, rx %s, tx %s", e.Cause, octets(s.Traffic.RxOctets), octets(s.Traffic.TxOctets))
 	}
