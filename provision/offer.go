@@ -104,15 +104,23 @@ func (r *Request) check() error {
 		return fmt.Errorf("local end %v: IPv4 expected", r.Local)
 	}
 	sub := r.Subscriber
-	if !sub.Anonymous && sub.Name == "" || len(Owner(sub.Name, MaxSlots)) > lease.MaxOwner || opaque(sub) > maxOpaque {
-		return fmt.Errorf("name of %d octets, and %d of class, user identity, state, filter and routes: a name that makes an owner of at most %d, "+
-			"and at most %d of the others expected: %w", len(sub.Name), opaque(sub), lease.MaxOwner, maxOpaque, ErrInvalid)
+	if err := keepable(sub); err != nil {
+		return err
 	}
 	if r.Router && sub.Anonymous {
 		return ErrAnonymousPrefix
 	}
 	if r.Router && sub.NoPrefix {
 		return fmt.Errorf("none may be delegated: %w", ErrPrefixLength)
+	}
+	return nil
+}
+
+// keepable refuses a subscriber of whom there is more than a session can keep.
+func keepable(sub aaa.Subscriber) error {
+	if !sub.Anonymous && sub.Name == "" || len(Owner(sub.Name, MaxSlots)) > lease.MaxOwner || opaque(sub) > maxOpaque {
+		return fmt.Errorf("name of %d octets, and %d of class, user identity, state, filter and routes: a name that makes an owner of at most %d, "+
+			"and at most %d of the others expected: %w", len(sub.Name), opaque(sub), lease.MaxOwner, maxOpaque, ErrInvalid)
 	}
 	return nil
 }

@@ -137,6 +137,12 @@ func CheckGrant(pools []lease.Pool, sub aaa.Subscriber) error {
 		s.pools[p.Name] = p
 	}
 	_, _, foreign, err := s.wanted(sub)
+	if err == nil {
+		err = keepable(sub)
+	}
+	if err == nil {
+		_, err = s.routes(sub)
+	}
 	if err == nil && foreign.IsValid() {
 		err = lease.ValidForeign(pools, foreign)
 	}

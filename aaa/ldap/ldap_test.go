@@ -195,6 +195,8 @@ func TestLogin(t *testing.T) {
 		o := options(s)
 		o.URLs, o.TLS = []string{s.SecureURL}, &tls.Config{RootCAs: s.Roots, ServerName: "other.example"}
 		check(t, open(t, o), []login{{aaa.MechanismPlain, "alice", "wonderland", aaa.ErrUnavailable}})
+		o.URLs, o.StartTLS = []string{s.URL}, true
+		check(t, open(t, o), []login{{aaa.MechanismPlain, "alice", "wonderland", aaa.ErrUnavailable}})
 	})
 	t.Run("secrets", func(t *testing.T) {
 		o := options(s)

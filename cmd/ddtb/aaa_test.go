@@ -21,7 +21,7 @@ import (
 	"ddtb/tsp/sasl"
 )
 
-const radiusUsers = `
+var radiusUsers = `
 alice	Cleartext-Password := "wonderland"
 	Delegated-IPv6-Prefix = "2001:db8:7777::/48",
 	Class = 0xc1a55e,
@@ -32,6 +32,13 @@ blocked	Auth-Type := Reject
 
 lost	Cleartext-Password := "wonderland"
 	Framed-IPv6-Pool = "nowhere"
+
+laden	Cleartext-Password := "wonderland"
+	Class = "` + strings.Repeat("c", 250) + `", Class += "` + strings.Repeat("d", 250) + `", Class += "` + strings.Repeat("e", 250) + `",
+	Class += "` + strings.Repeat("f", 250) + `", Class += "` + strings.Repeat("g", 250) + `", Class += "` + strings.Repeat("h", 250) + `"
+
+routed	Cleartext-Password := "wonderland"
+	Framed-IPv6-Route = "2001:db8:1000:4200::/56"
 
 multicast	Cleartext-Password := "wonderland"
 	Delegated-IPv6-Prefix = "ff02::/56"
@@ -235,7 +242,8 @@ func TestCheckLogin(t *testing.T) {
 			}
 		}
 	}
-	for user, want := range map[string]string{"lost": `pool "nowhere" of "lost": there is none`, "multicast": "foreign prefix ff02::/56"} {
+	for user, want := range map[string]string{"lost": `pool "nowhere" of "lost": there is none`, "multicast": "foreign prefix ff02::/56",
+		"laden": "1518 of class", "routed": `overlaps pool "homes"`} {
 		findings, err := checkLogin(t.Context(), c, user, "wonderland")
 		if err != nil || len(findings) != 2 || !findings[0].bad || !strings.Contains(findings[0].detail, "would be refused: ") || !strings.Contains(findings[0].detail, want) {
 			t.Errorf("%s: %+v %v, want %s", user, findings, err, want)
