@@ -205,6 +205,28 @@ func TestExchangeFailsOver(t *testing.T) {
 	}
 }
 
+// TestQueueLeavesTheDead: who waits for a place at a server goes on to the next as soon as the first is found dead.
+func TestQueueLeavesTheDead(t *testing.T) {
+	silent := newFake(t, func(int, []byte) [][]byte { return nil })
+	good := newFake(t, func(_ int, q []byte) [][]byte { return [][]byte{answer(t, q, true)} })
+	c := client(t, Options{Servers: []Server{
+		{Name: "silent", Address: silent.conn.LocalAddr().String(), Priority: 1, InFlight: 2},
+		{Name: "good", Address: good.conn.LocalAddr().String(), Priority: 2},
+	}})
+	var wg sync.WaitGroup
+	for range 40 {
+		wg.Go(func() {
+			if reply, err := ask(c); err != nil || reply.Server != "good" {
+				t.Errorf("%+v, %v", reply, err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := silent.asked.Load(); n > 12 {
+		t.Errorf("a silent server was sent %d datagrams, two for each of a few logins expected", n)
+	}
+}
+
 func TestProbeRevives(t *testing.T) {
 	var up atomic.Bool
 	f := newFake(t, func(_ int, q []byte) [][]byte {

@@ -123,10 +123,14 @@ func (s *server) dead(now time.Time) bool { return s.deadUntil.Load() > now.Unix
 
 // exchange asks this server once. patient: there is nobody else to ask, wait as long as ctx and the timers allow.
 func (s *server) exchange(ctx context.Context, code radius.Code, build Builder, patient bool) (*Reply, error) {
+	alive := !s.dead(time.Now())
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
 	defer func() { <-s.slots }()
+	if alive && !patient && s.dead(time.Now()) {
+		return nil, errSilent // as others found while this one waited for its place
+	}
 	p := &pending{done: make(chan result, 1)}
 	l, id, err := s.slot(ctx, p)
 	if err != nil {
