@@ -5,6 +5,7 @@ package lease
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -120,6 +121,9 @@ func (f *faults) pass(ctx context.Context, send func(context.Context) error) err
 		return errFault
 	}
 	err := send(ctx)
+	if failed := net.Error(nil); errors.As(err, &failed) {
+		w.wrong = fmt.Sprintf("Redis has failed by itself, of which the world knows nothing: %v", err)
+	}
 	if chance < 10 {
 		w.did.lost++
 		return errFault
