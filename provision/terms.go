@@ -140,9 +140,6 @@ func CheckGrant(pools []lease.Pool, sub aaa.Subscriber) error {
 	if err == nil {
 		err = keepable(sub)
 	}
-	if err == nil {
-		_, err = s.routes(sub)
-	}
 	if err == nil && foreign.IsValid() {
 		err = lease.ValidForeign(pools, foreign)
 	}
