@@ -73,12 +73,12 @@ const (
 )
 
 func (f fields) blob() string {
-	b := make([]byte, 0, 3+len(f.owner)+len(f.session)+len(f.node)+prefixSize+len(f.data))
-	b = append(b, byte(len(f.owner)))
+	var space [256]byte // enough for most, and not on the heap
+	b := append(space[:0], byte(len(f.owner)))
 	b = append(b, f.owner...)
-	if digits, err := hex.DecodeString(f.session); err == nil && hex.EncodeToString(digits) == f.session {
-		b = append(b, byte(len(digits))|inHex)
-		b = append(b, digits...)
+	if isHex(f.session) {
+		b = append(b, byte(hex.DecodedLen(len(f.session)))|inHex)
+		b, _ = hex.AppendDecode(b, []byte(f.session))
 	} else {
 		b = append(b, byte(len(f.session)))
 		b = append(b, f.session...)
@@ -92,6 +92,16 @@ func (f fields) blob() string {
 	}
 	b = append(b, f.data...)
 	return string(b)
+}
+
+// isHex tells whether s is made of pairs of lower-case hex digits.
+func isHex(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return len(s)%2 == 0
 }
 
 func ownerBlob(owner string) string {
