@@ -26,16 +26,23 @@ func newApart() (*apart, error) {
 
 func (a *apart) join() error { return lab.Confine(a.all) }
 
-// elsewhere runs what happens on machines of their own where there is a choice, those of the subscribers: in whatever time the
-// server and the daemon leave, on the CPU of either.
+// courtesy is how much nicer than the server and the daemon the subscribers are.
+const courtesy = 19
+
+// elsewhere runs what happens on machines of their own where there is a choice, those of the subscribers: in time that the server
+// and the daemon leave, on the CPU of either.
 func (a *apart) elsewhere(run func() error) (err error) {
 	if a.own < 0 {
 		return run()
 	}
-	defer func() { err = errors.Join(err, lab.Yield(false), lab.Confine(a.all[:len(a.all)-1])) }()
-	if err := errors.Join(lab.Confine(a.all), lab.Yield(true)); err != nil {
+	nice, err := lab.Nice()
+	if err != nil {
 		return err
 	}
+	if err := errors.Join(lab.Confine(a.all), lab.SetNice(nice+courtesy)); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lab.SetNice(nice), lab.Confine(a.all[:len(a.all)-1])) }()
 	return run()
 }
 

@@ -55,15 +55,20 @@ func Confine(cpus []int) error {
 	return nil
 }
 
-// Yield gives this process, and what it starts from now on, only what all others leave of the CPUs (SCHED_IDLE), or its share
-// again. Threads that begin meanwhile may be missed, as by Confine.
-func Yield(yield bool) error {
-	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL}
-	if yield {
-		attr.Policy = unix.SCHED_IDLE
+// Nice is how nice this process is (setpriority(2)).
+func Nice() (int, error) {
+	const base = 20 // the system call gives 20 - nice, so as not to give what looks like an error
+	raw, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err != nil {
+		return 0, fmt.Errorf("getpriority: %w", err)
 	}
-	if err := eachThread(func(id int) error { return unix.SchedSetAttr(id, &attr, 0) }); err != nil {
-		return fmt.Errorf("sched_setattr: %w", err)
+	return base - raw, nil
+}
+
+// SetNice makes this process, and what it starts from now on, so nice. Threads that begin meanwhile may be missed, as by Confine.
+func SetNice(nice int) error {
+	if err := eachThread(func(id int) error { return unix.Setpriority(unix.PRIO_PROCESS, id, nice) }); err != nil {
+		return fmt.Errorf("setpriority: %w", err)
 	}
 	return nil
 }
