@@ -44,7 +44,7 @@ func newHost(prefix, name string) (*Host, error) {
 	if err := <-ready; err != nil {
 		return nil, fmt.Errorf("namespace %s: %w", host.Namespace, err)
 	}
-	links, err := netlink.NewHandleAt(host.handle)
+	links, err := netlink.NewHandleAt(host.handle, unix.NETLINK_ROUTE)
 	if err != nil {
 		host.close()
 		return nil, fmt.Errorf("namespace %s: %w", host.Namespace, err)

@@ -37,7 +37,7 @@ func NewSpace(name string) (*Space, error) {
 	space := &Space{Name: name, network: -1, mount: -1}
 	err := onThread(space.unshare)
 	if err == nil {
-		space.Netlink, err = netlink.NewHandleAt(space.network)
+		space.Netlink, err = netlink.NewHandleAt(space.network, unix.NETLINK_ROUTE)
 	}
 	if err == nil {
 		err = space.prepare()

@@ -41,7 +41,7 @@ func newSpace(t *testing.T) *space {
 	if err := netns.Set(outside); err != nil {
 		panic(err)
 	}
-	if s.nl, err = netlink.NewHandleAt(s.handle); err != nil {
+	if s.nl, err = netlink.NewHandleAt(s.handle, unix.NETLINK_ROUTE); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.nl.Close(); _ = s.handle.Close() })
