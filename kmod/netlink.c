@@ -89,6 +89,27 @@ int utun_answer_finish(struct genl_info *info, struct sk_buff *answer, void *mes
 	return genlmsg_reply(answer, info);
 }
 
+/*
+ * The id a dump goes on with, from UTUN_A_START on; false: it has come to its end. Between two calls the position is an id, so that
+ * whatever happens meanwhile leaves it right.
+ */
+bool utun_dump_at(struct netlink_callback *cb, u32 *id)
+{
+	const struct nlattr *start = genl_info_dump(cb)->attrs[UTUN_A_START];
+	u64 *next = (u64 *)cb->ctx; /* 0 at the beginning, else one more than the id */
+
+	if (!*next)
+		*next = 1 + (u64)(start ? nla_get_u32(start) : 0);
+	*id = *next - 1;
+	return *next <= U32_MAX + 1ULL;
+}
+
+/* The dump has done with an id. */
+void utun_dump_past(struct netlink_callback *cb, u32 id)
+{
+	*(u64 *)cb->ctx = id + 2ULL;
+}
+
 /* Finds a socket by its descriptor in the sender's table. */
 static struct socket *socket_of(struct genl_info *info, int *err)
 {
@@ -209,25 +230,25 @@ static int dump_tally(struct sk_buff *skb, struct netlink_callback *cb, const st
 	return 0;
 }
 
-/* The drops of single tunnels. Between two calls the position is an id, as in utun_netlink_dump(). */
+/* The drops of single tunnels. */
 static int drops_dump(struct sk_buff *skb, struct netlink_callback *cb)
 {
-	struct nlattr **attrs = genl_info_dump(cb)->attrs;
-	u64 *next = (u64 *)cb->ctx; /* 0 at the beginning, else one more than the id to go on with */
 	const struct utun_tally *t;
 	struct net_device *dev;
+	u32 id;
 
-	if (!*next)
-		*next = 1 + (u64)(attrs[UTUN_A_START] ? nla_get_u32(attrs[UTUN_A_START]) : 0);
-	if (*next > U32_MAX + 1ULL)
+	if (!utun_dump_at(cb, &id))
 		return 0;
-	dev = utun_netlink_dev(sock_net(skb->sk), attrs[UTUN_A_IFINDEX], cb->extack);
+	dev = utun_netlink_dev(sock_net(skb->sk), genl_info_dump(cb)->attrs[UTUN_A_IFINDEX], cb->extack);
 	if (IS_ERR(dev))
 		return PTR_ERR(dev);
 	rcu_read_lock();
-	while (*next <= U32_MAX + 1ULL && (t = utun_tallies_next(&utun_netlink_hub(dev)->tallies, *next - 1)) &&
-	       !dump_tally(skb, cb, dev, t))
-		*next = t->id + 2ULL;
+	while (utun_dump_at(cb, &id)) {
+		t = utun_tallies_next(&utun_netlink_hub(dev)->tallies, id);
+		if (!t || dump_tally(skb, cb, dev, t))
+			break;
+		utun_dump_past(cb, t->id);
+	}
 	rcu_read_unlock();
 	dev_put(dev);
 	return skb->len;

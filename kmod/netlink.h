@@ -27,9 +27,16 @@ int utun_blame(struct netlink_ext_ack *extack, const struct nlattr *attr, int er
 struct sk_buff *utun_answer_begin(struct genl_info *info, struct net_device *dev, void **message);
 int utun_answer_finish(struct genl_info *info, struct sk_buff *answer, void *message, int err);
 
+bool utun_dump_at(struct netlink_callback *cb, u32 *id);
+void utun_dump_past(struct netlink_callback *cb, u32 id);
+
 /* netlink_dev.c */
 int utun_netlink_dev_set(struct sk_buff *skb, struct genl_info *info);
 int utun_netlink_dev_get(struct sk_buff *skb, struct genl_info *info);
+
+/* netlink_put.c */
+int utun_put_identity(struct sk_buff *skb, const struct utun_tunnel *t);
+int utun_put_tunnel(struct sk_buff *skb, struct utun_hub *hub, const struct utun_tunnel *t);
 
 /* netlink_route.c */
 int utun_routes_parse(const struct nlattr *attr, struct utun_wish *w, struct netlink_ext_ack *extack);

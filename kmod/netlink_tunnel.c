@@ -171,26 +171,6 @@ int utun_netlink_set(struct sk_buff *skb, struct genl_info *info)
 	return err;
 }
 
-static int put_counters(struct sk_buff *skb, const struct utun_counters *c)
-{
-	if (nla_put_u64_64bit(skb, UTUN_TUNNEL_A_RX_PACKETS, c->rx_packets, UTUN_TUNNEL_A_PAD) ||
-	    nla_put_u64_64bit(skb, UTUN_TUNNEL_A_RX_BYTES, c->rx_bytes, UTUN_TUNNEL_A_PAD) ||
-	    nla_put_u64_64bit(skb, UTUN_TUNNEL_A_TX_PACKETS, c->tx_packets, UTUN_TUNNEL_A_PAD) ||
-	    nla_put_u64_64bit(skb, UTUN_TUNNEL_A_TX_BYTES, c->tx_bytes, UTUN_TUNNEL_A_PAD))
-		return -EMSGSIZE;
-	return 0;
-}
-
-static int put_identity(struct sk_buff *skb, const struct utun_tunnel *t)
-{
-	struct utun_counters c = utun_tunnel_counters(t);
-
-	if (nla_put_u32(skb, UTUN_TUNNEL_A_ID, t->id) ||
-	    nla_put_u64_64bit(skb, UTUN_TUNNEL_A_SESSION, t->session, UTUN_TUNNEL_A_PAD))
-		return -EMSGSIZE;
-	return put_counters(skb, &c);
-}
-
 /* A tunnel in an answer to DEL: its id, session and four counters, each u64 perhaps padded. */
 #define LAST_SIZE (nla_total_size(nla_total_size(sizeof(u32)) + 5 * nla_total_size_64bit(sizeof(u64))))
 
@@ -212,7 +192,7 @@ static void put_last(struct sk_buff *skb, const struct utun_tunnel *t)
 {
 	struct nlattr *nest = nla_nest_start(skb, UTUN_A_TUNNEL);
 
-	if (WARN_ON_ONCE(!nest || put_identity(skb, t)))
+	if (WARN_ON_ONCE(!nest || utun_put_identity(skb, t)))
 		return;
 	nla_nest_end(skb, nest);
 }
@@ -256,56 +236,6 @@ int utun_netlink_del(struct sk_buff *skb, struct genl_info *info)
 	return genlmsg_reply(answer, info);
 }
 
-static int put_outside(struct sk_buff *skb, const struct utun_tunnel *t)
-{
-	const struct utun_ends *e = &t->rx_ends;
-
-	if (nla_put_u8(skb, UTUN_TUNNEL_A_ENCAP, e->encap) || nla_put_in_addr(skb, UTUN_TUNNEL_A_LOCAL, e->local) ||
-	    nla_put_in_addr(skb, UTUN_TUNNEL_A_REMOTE, e->remote))
-		return -EMSGSIZE;
-	if (e->encap == UTUN_ENCAP_UDP && (nla_put_be16(skb, UTUN_TUNNEL_A_LOCAL_PORT, e->local_port) ||
-					   nla_put_be16(skb, UTUN_TUNNEL_A_REMOTE_PORT, e->remote_port)))
-		return -EMSGSIZE;
-	return 0;
-}
-
-static int put_limits(struct sk_buff *skb, const struct utun_tunnel *t)
-{
-	if ((t->rx.rate && nla_put_u64_64bit(skb, UTUN_TUNNEL_A_RX_RATE, t->rx.rate, UTUN_TUNNEL_A_PAD)) ||
-	    (t->tx.rate && nla_put_u64_64bit(skb, UTUN_TUNNEL_A_TX_RATE, t->tx.rate, UTUN_TUNNEL_A_PAD)) ||
-	    (t->rx.burst && nla_put_u32(skb, UTUN_TUNNEL_A_RX_BURST, t->rx.burst)) ||
-	    (t->tx.burst && nla_put_u32(skb, UTUN_TUNNEL_A_TX_BURST, t->tx.burst)))
-		return -EMSGSIZE;
-	return 0;
-}
-
-/* With hub->lock held. */
-static int put_tunnel(struct sk_buff *skb, struct utun_hub *hub, const struct utun_tunnel *t)
-{
-	const struct net_device *dev = rcu_dereference_protected(t->dev, lockdep_is_held(&hub->lock));
-	struct nlattr *nest = nla_nest_start(skb, UTUN_A_TUNNEL);
-	unsigned long seen = READ_ONCE(t->seen);
-	long idle = (long)(jiffies - seen);
-
-	if (!nest || put_identity(skb, t) || put_outside(skb, t) ||
-	    nla_put_in6_addr(skb, UTUN_TUNNEL_A_ENDPOINT, &t->endpoint) || put_limits(skb, t))
-		return -EMSGSIZE;
-	if (t->prefix_len && (nla_put_in6_addr(skb, UTUN_TUNNEL_A_PREFIX, &t->prefix) ||
-			      nla_put_u8(skb, UTUN_TUNNEL_A_PREFIX_LEN, t->prefix_len)))
-		return -EMSGSIZE;
-	if (utun_routes_put(skb, t))
-		return -EMSGSIZE;
-	if ((t->mtu && nla_put_u32(skb, UTUN_TUNNEL_A_MTU, t->mtu)) ||
-	    (dev && nla_put_u32(skb, UTUN_TUNNEL_A_IFINDEX, dev->ifindex)) ||
-	    ((seen & UTUN_SEEN) && nla_put_flag(skb, UTUN_TUNNEL_A_SEEN)))
-		return -EMSGSIZE;
-	/* The bit in seen may make it later than now. */
-	if (nla_put_u64_64bit(skb, UTUN_TUNNEL_A_IDLE, div_u64((u64)max(idle, 0L) * MSEC_PER_SEC, HZ), UTUN_TUNNEL_A_PAD))
-		return -EMSGSIZE;
-	nla_nest_end(skb, nest);
-	return 0;
-}
-
 int utun_netlink_get(struct sk_buff *skb, struct genl_info *info)
 {
 	struct utun_tunnel *t;
@@ -328,7 +258,7 @@ int utun_netlink_get(struct sk_buff *skb, struct genl_info *info)
 	mutex_lock(&hub->lock);
 	t = utun_table_get(hub, nla_get_u32(info->attrs[UTUN_A_ID]));
 	if (!err)
-		err = t ? put_tunnel(answer, hub, t) : -ENOENT;
+		err = t ? utun_put_tunnel(answer, hub, t) : -ENOENT;
 	mutex_unlock(&hub->lock);
 	dev_put(dev);
 	if (err) {
@@ -346,7 +276,7 @@ static int dump_one(struct sk_buff *skb, struct netlink_callback *cb, struct utu
 
 	if (!message)
 		return -EMSGSIZE;
-	if (nla_put_u32(skb, UTUN_A_IFINDEX, hub->dev->ifindex) || put_tunnel(skb, hub, t)) {
+	if (nla_put_u32(skb, UTUN_A_IFINDEX, hub->dev->ifindex) || utun_put_tunnel(skb, hub, t)) {
 		genlmsg_cancel(skb, message);
 		return -EMSGSIZE;
 	}
@@ -354,26 +284,26 @@ static int dump_one(struct sk_buff *skb, struct netlink_callback *cb, struct utu
 	return 0;
 }
 
-/* Between two calls the position is an id, so that whatever happens meanwhile leaves it right. */
 int utun_netlink_dump(struct sk_buff *skb, struct netlink_callback *cb)
 {
-	struct nlattr **attrs = genl_info_dump(cb)->attrs;
-	u64 *next = (u64 *)cb->ctx; /* 0 at the beginning, else one more than the id to go on with */
-	struct utun_tunnel *t;
+	const struct utun_tunnel *t;
 	struct net_device *dev;
 	struct utun_hub *hub;
+	u32 id;
 
-	if (!*next)
-		*next = 1 + (u64)get_u32(attrs[UTUN_A_START]);
-	if (*next > U32_MAX + 1ULL)
+	if (!utun_dump_at(cb, &id))
 		return 0;
-	dev = utun_netlink_dev(sock_net(skb->sk), attrs[UTUN_A_IFINDEX], cb->extack);
+	dev = utun_netlink_dev(sock_net(skb->sk), genl_info_dump(cb)->attrs[UTUN_A_IFINDEX], cb->extack);
 	if (IS_ERR(dev))
 		return PTR_ERR(dev);
 	hub = utun_netlink_hub(dev);
 	mutex_lock(&hub->lock);
-	while (*next <= U32_MAX + 1ULL && (t = utun_table_next(hub, *next - 1)) && !dump_one(skb, cb, hub, t))
-		*next = t->id + 2ULL;
+	while (utun_dump_at(cb, &id)) {
+		t = utun_table_next(hub, id);
+		if (!t || dump_one(skb, cb, hub, t))
+			break;
+		utun_dump_past(cb, t->id);
+	}
 	mutex_unlock(&hub->lock);
 	dev_put(dev);
 	return skb->len;
