@@ -60,7 +60,15 @@ static int configure(char **v)
 	return talk(NULL);
 }
 
-/* ID udp|ip LOCAL REMOTE ENDPOINT [prefix P] [mtu N] [link DEV] [session N] [rxrate N] [txrate N] */
+static void put_route(const char *text)
+{
+	struct nlattr *route = nest(UTUN_TUNNEL_A_ROUTE);
+
+	put_prefix(text, UTUN_ROUTE_A_ADDR, UTUN_ROUTE_A_LEN);
+	end(route);
+}
+
+/* ID udp|ip LOCAL REMOTE ENDPOINT [prefix P] [route P]... [mtu N] [link DEV] [session N] [rxrate N] [txrate N] */
 static void put_tunnel(char **v)
 {
 	struct nlattr *tunnel = nest(UTUN_A_TUNNEL);
@@ -77,6 +85,8 @@ static void put_tunnel(char **v)
 	for (v += 5; v[0] && v[1]; v += 2) {
 		if (!strcmp(v[0], "prefix"))
 			put_prefix(v[1], UTUN_TUNNEL_A_PREFIX, UTUN_TUNNEL_A_PREFIX_LEN);
+		else if (!strcmp(v[0], "route"))
+			put_route(v[1]);
 		else if (!strcmp(v[0], "mtu"))
 			put32(UTUN_TUNNEL_A_MTU, atoi(v[1]));
 		else if (!strcmp(v[0], "link"))
@@ -86,6 +96,19 @@ static void put_tunnel(char **v)
 			      !strcmp(v[0], "rxrate") ? UTUN_TUNNEL_A_RX_RATE : UTUN_TUNNEL_A_TX_RATE, strtoull(v[1], NULL, 0));
 	}
 	end(tunnel);
+}
+
+/* All of a tunnel's, of which parse() has found the last. */
+static void print_routes(const struct nlattr *tunnel, const struct nlattr *last)
+{
+	struct nlattr *a, *tb[UTUN_ROUTE_A_MAX + 1];
+
+	for (a = data(tunnel); last && a <= last; a = (void *)((char *)a + NLA_ALIGN(a->nla_len))) {
+		if ((a->nla_type & NLA_TYPE_MASK) != UTUN_TUNNEL_A_ROUTE)
+			continue;
+		parse(tb, UTUN_ROUTE_A_MAX, data(a), a->nla_len - NLA_HDRLEN);
+		printf(" route %s/%u", show(AF_INET6, tb[UTUN_ROUTE_A_ADDR]), get8(tb[UTUN_ROUTE_A_LEN]));
+	}
 }
 
 static void print_tunnel(struct nlattr **attrs, int command)
@@ -104,6 +127,7 @@ static void print_tunnel(struct nlattr **attrs, int command)
 			printf(" endpoint %s", show(AF_INET6, tb[UTUN_TUNNEL_A_ENDPOINT]));
 		if (tb[UTUN_TUNNEL_A_PREFIX])
 			printf(" prefix %s/%u", show(AF_INET6, tb[UTUN_TUNNEL_A_PREFIX]), get8(tb[UTUN_TUNNEL_A_PREFIX_LEN]));
+		print_routes(a, tb[UTUN_TUNNEL_A_ROUTE]);
 		if (tb[UTUN_TUNNEL_A_RX_PACKETS])
 			printf(" rx %llu %llu tx %llu %llu", (unsigned long long)get64(tb[UTUN_TUNNEL_A_RX_PACKETS]),
 			       (unsigned long long)get64(tb[UTUN_TUNNEL_A_RX_BYTES]), (unsigned long long)get64(tb[UTUN_TUNNEL_A_TX_PACKETS]),
@@ -260,7 +284,8 @@ static int fuzz(char **v)
 		getrandom(r, sizeof(r), 0);
 		begin_dev(v[0], 1 + r[0] % 9, r[1] & 1 ? NLM_F_DUMP : 0);
 		if (r[2] & 1) {
-			char *tunnel[] = { "1", r[3] & 1 ? "udp" : "ip", "10.0.0.1:3653", "10.0.0.2:1024", "2001:db8:ffff::1", NULL };
+			char *tunnel[] = { "1", r[3] & 1 ? "udp" : "ip", "10.0.0.1:3653", "10.0.0.2:1024", "2001:db8:ffff::1",
+					   "route", r[3] & 2 ? "2001:db9::/48" : "2001:db8:ffff::/64", "route", "2001:db9:1::/64", NULL };
 
 			put_tunnel(tunnel);
 		}
@@ -369,7 +394,7 @@ static int usage(void)
 {
 	fprintf(stderr, "utunctl dev DEV [local ADDR:PORT]... [pool FIRST,SIZE,ENDPOINT[,PREFIX/LEN]]... [server A] [mtu|keep|flags N]\n"
 		"        show|drops|number DEV, list DEV [START], del DEV ID..., fill DEV FIRST COUNT [prefixes]\n"
-		"        set DEV ID udp|ip LOCAL REMOTE ENDPOINT [prefix P/L] [mtu|session|rxrate|txrate N] [link DEV]\n"
+		"        set DEV ID udp|ip LOCAL REMOTE ENDPOINT [prefix P/L] [route P/L]... [mtu|session|rxrate|txrate N] [link DEV]\n"
 		"        serve DEV ADDR:PORT, events, fuzz DEV SECONDS, spray ADDR:PORT SECONDS, sniff SECONDS\n");
 	return 2;
 }
