@@ -130,7 +130,7 @@ static int get_iflink(const struct net_device *dev)
 	return port->client ? port->hub->dev->ifindex : dev->ifindex;
 }
 
-static const struct net_device_ops device_ops = {
+const struct net_device_ops utun_device_ops = {
 	.ndo_init = init,
 	.ndo_uninit = uninit,
 	.ndo_start_xmit = utun_xmit,
@@ -140,11 +140,6 @@ static const struct net_device_ops device_ops = {
 
 static const struct device_type device_type = { .name = "utun" };
 
-bool utun_is_dev(const struct net_device *dev)
-{
-	return dev->netdev_ops == &device_ops;
-}
-
 #define FEATURES (NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_HIGHDMA | NETIF_F_HW_CSUM | NETIF_F_RXCSUM | NETIF_F_GSO_SOFTWARE)
 
 static void setup(struct net_device *dev)
@@ -152,7 +147,7 @@ static void setup(struct net_device *dev)
 	struct utun_port *port = netdev_priv(dev);
 
 	port->dev = dev;
-	dev->netdev_ops = &device_ops;
+	dev->netdev_ops = &utun_device_ops;
 	dev->needs_free_netdev = true;
 	dev->pcpu_stat_type = NETDEV_PCPU_STAT_TSTATS;
 	dev->priv_destructor = destruct;

@@ -7,6 +7,13 @@
 
 int utun_dev_init(void);
 void utun_dev_exit(void);
-bool utun_is_dev(const struct net_device *dev);
+
+extern const struct net_device_ops utun_device_ops;
+
+/* Of either kind. */
+static inline bool utun_is_dev(const struct net_device *dev)
+{
+	return dev->netdev_ops == &utun_device_ops;
+}
 
 #endif

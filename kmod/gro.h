@@ -5,6 +5,7 @@
 
 #include <linux/skbuff.h>
 
+void utun_gro_init(void);
 struct sk_buff *utun_gro_receive(struct sock *sk, struct list_head *head, struct sk_buff *skb);
 int utun_gro_complete(struct sock *sk, struct sk_buff *skb, int offset);
 

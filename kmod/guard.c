@@ -11,22 +11,24 @@
 #include "guard.h"
 #include "hub.h"
 
-static unsigned int judge(void *priv, struct sk_buff *skb, const struct nf_hook_state *state)
+static noinline unsigned int judge_native(struct utun_hub *hub, const struct sk_buff *skb, const struct net_device *in)
 {
+	const struct utun_config *config = rcu_dereference(hub->config);
 	const struct in6_addr *source = &ipv6_hdr(skb)->saddr;
-	const struct utun_config *config;
-	struct utun_hub *hub = priv;
 	struct utun_owner owner;
 
-	if (utun_is_dev(state->in)) /* every packet from a tunnel comes here */
-		return NF_ACCEPT;
-	config = rcu_dereference(hub->config);
-	if (!config || config->flags & UTUN_F_NATIVE || state->in->flags & IFF_LOOPBACK)
+	if (!config || config->flags & UTUN_F_NATIVE || in->flags & IFF_LOOPBACK)
 		return NF_ACCEPT;
 	if (likely(!utun_find(hub, config, source, &owner)))
 		return NF_ACCEPT;
 	utun_drop(hub, UTUN_DROP_NATIVE_SOURCE, &(struct utun_offence){ NULL, source, &owner.id });
 	return NF_DROP;
+}
+
+/* Every packet from a tunnel comes here. */
+static unsigned int judge(void *priv, struct sk_buff *skb, const struct nf_hook_state *state)
+{
+	return utun_is_dev(state->in) ? NF_ACCEPT : judge_native(priv, skb, state->in);
 }
 
 int utun_guard_start(struct utun_hub *hub)

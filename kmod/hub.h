@@ -82,8 +82,28 @@ struct utun_owner {
 	u8 has;						/* the UTUN_HAS_ bit the tunnel must have to own the address */
 };
 
-bool utun_find(const struct utun_hub *hub, const struct utun_config *config, const struct in6_addr *a,
-	       struct utun_owner *owner);
 struct utun_tunnel __rcu **utun_slot(const struct utun_config *config, u32 id, const struct utun_pool **pool);
+bool utun_find_foreign(const struct utun_hub *hub, const struct utun_config *config, const struct in6_addr *a,
+		       struct utun_owner *owner);
+
+/* Finds the tunnel an inner address belongs to, in force or not. Under RCU or hub->lock. */
+static inline bool utun_find(const struct utun_hub *hub, const struct utun_config *config, const struct in6_addr *a,
+			     struct utun_owner *owner)
+{
+	struct utun_wide w = utun_wide(a);
+	unsigned int n;
+	u32 index;
+
+	for (n = 0; n < config->n_pools; n++) {
+		const struct utun_pool *p = &config->pools[n];
+
+		if (utun_pool_find(p, w, &index, &owner->has)) {
+			owner->slot = &p->slots[index];
+			owner->id = p->first + index;
+			return true;
+		}
+	}
+	return utun_find_foreign(hub, config, a, owner);
+}
 
 #endif

@@ -6,6 +6,7 @@
 #include <net/netns/generic.h>
 
 #include "dev.h"
+#include "gro.h"
 #include "main.h"
 #include "netlink.h"
 #include "sit.h"
@@ -42,6 +43,7 @@ static int __init utun_init(void)
 {
 	int err;
 
+	utun_gro_init();
 	err = utun_tunnel_init();
 	if (err)
 		return err;

@@ -10,7 +10,7 @@
 #include "rx.h"
 #include "tx.h"
 
-/* A packet on its way in; ip6 is NULL until it is known to be there. */
+/* A packet on its way in. Of what admit() has not come to yet only ip6 and owner.slot are set, to NULL. */
 struct inbound {
 	struct sk_buff *skb;
 	const struct utun_ends *ends;
@@ -201,6 +201,16 @@ failed:
 	kfree_skb(skb);
 }
 
+/* Not admitted. Apart, so that what is needed here only costs no other packet anything. */
+static noinline void reject(struct utun_hub *hub, const struct inbound *in, enum utun_drop verdict)
+{
+	utun_drop(hub, verdict, &(struct utun_offence){
+		in->ends, in->ip6 ? &in->ip6->saddr : NULL, in->owner.slot ? &in->owner.id : NULL,
+	});
+	dev_core_stats_rx_dropped_inc(hub->dev);
+	kfree_skb(in->skb);
+}
+
 /*
  * Takes a packet whose inner header is expected behind so many outer octets, counted from skb->data; the network header is still
  * the outer one. The skb is consumed. With bottom halves off, under RCU.
@@ -208,21 +218,20 @@ failed:
 void utun_rx(struct utun_hub *hub, struct sk_buff *skb, unsigned int outer, const struct utun_ends *ends)
 {
 	const struct utun_config *config = rcu_dereference(hub->config);
-	struct inbound in = { .skb = skb, .ends = ends };
-	struct utun_offence offence = { .ends = ends };
 	enum utun_drop verdict;
+	struct inbound in;
 
 	if (unlikely(!config)) {
 		kfree_skb(skb);
 		return;
 	}
+	in.skb = skb;
+	in.ends = ends;
+	in.ip6 = NULL;
+	in.owner.slot = NULL;
 	verdict = admit(hub, config, &in, outer);
 	if (unlikely(verdict)) {
-		offence.inner = in.ip6 ? &in.ip6->saddr : NULL;
-		offence.id = in.owner.slot ? &in.owner.id : NULL;
-		utun_drop(hub, verdict, &offence);
-		dev_core_stats_rx_dropped_inc(hub->dev);
-		kfree_skb(skb);
+		reject(hub, &in, verdict);
 		return;
 	}
 	count(hub, &in);

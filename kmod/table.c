@@ -25,23 +25,10 @@ struct utun_tunnel __rcu **utun_slot(const struct utun_config *config, u32 id, c
 	return NULL;
 }
 
-/* Finds the tunnel an inner address belongs to, in force or not. Under RCU or hub->lock. */
-bool utun_find(const struct utun_hub *hub, const struct utun_config *config, const struct in6_addr *a,
-	       struct utun_owner *owner)
+/* utun_find() of an address outside the pools. */
+bool utun_find_foreign(const struct utun_hub *hub, const struct utun_config *config, const struct in6_addr *a,
+		       struct utun_owner *owner)
 {
-	struct utun_wide w = utun_wide(a);
-	unsigned int n;
-	u32 index;
-
-	for (n = 0; n < config->n_pools; n++) {
-		const struct utun_pool *p = &config->pools[n];
-
-		if (utun_pool_find(p, w, &index, &owner->has)) {
-			owner->slot = &p->slots[index];
-			owner->id = p->first + index;
-			return true;
-		}
-	}
 	if (!utun_foreigners_find(&hub->foreign, a, &owner->id))
 		return false;
 	owner->slot = utun_slot(config, owner->id, NULL);
