@@ -28,6 +28,7 @@ const (
 	atForeign
 	atEpoch
 	atData
+	atBusy
 	listed // how many
 )
 

@@ -5,6 +5,7 @@
 -- "1" to yield to other sessions of the user, but for the one that follows
 -- OK index since expires dropped... | HELD lease now | FULL | TAKEN | GRACE | NOPOOL
 if pool.size == 0 then return reply('NOPOOL') end
+local MOST = 64 -- leases looked at that ended and may still be busy
 local user, session, ttl, wanted = ARGV[5], ARGV[6], tonumber(ARGV[8]), tonumber(ARGV[9])
 local want = {user = user, session = session, node = ARGV[7], since = int(now), expires = now + ttl, data = ARGV[12]}
 if ARGV[10] ~= '' then want.foreign = ARGV[10] end
@@ -45,8 +46,10 @@ local function choose()
   if pool.hold > now then return nil, 'GRACE' end
   -- A session that let its lease end and never came back goes last: its broker may still owe a record.
   local first = redis.call('ZRANGEBYSCORE', K .. 'idle', '-inf', now, 'LIMIT', 0, 1)[1]
-    or redis.call('ZRANGEBYSCORE', K .. 'exp', '-inf', now - pool.quarantine, 'LIMIT', 0, 1)[1]
   if first then return tonumber(first) end
+  for _, i in ipairs(redis.call('ZRANGEBYSCORE', K .. 'exp', '-inf', now - pool.quarantine, 'LIMIT', 0, MOST)) do
+    if rested(entry(i)) then return tonumber(i) end
+  end
   return nil, 'FULL'
 end
 

@@ -143,14 +143,14 @@ local function delegated(index)
   return address(base, index, 128 - tonumber(length)) .. '/' .. length
 end
 
-local FIELDS = {'user', 'session', 'node', 'state', 'since', 'expires', 'reserved', 'forget', 'foreign', 'epoch', 'data'}
+local FIELDS = {'user', 'session', 'node', 'state', 'since', 'expires', 'reserved', 'forget', 'foreign', 'epoch', 'data', 'busy'}
 
 -- entry is what is known of an index: state is nil (never used), "active", "idle" or "reserved".
 local function entry(index)
   local e = {index = tonumber(index)}
   local values = redis.call('HMGET', K .. 'lease:' .. index, unpack(FIELDS))
   for i, name in ipairs(FIELDS) do e[name] = values[i] or nil end
-  e.expires, e.epoch = tonumber(e.expires or '0'), tonumber(e.epoch or '0')
+  e.expires, e.epoch, e.busy = tonumber(e.expires or '0'), tonumber(e.epoch or '0'), tonumber(e.busy or '0')
   return e
 end
 
@@ -158,7 +158,7 @@ local function held(e) return e.state == 'active' end
 
 -- free is when the quarantine of an entry ends: expires is its end, or that of the lease of a session.
 local function free(e)
-  if held(e) then return e.expires + pool.quarantine end
+  if held(e) then return math.max(e.expires, e.busy) + pool.quarantine end
   return e.expires
 end
 
@@ -192,7 +192,7 @@ local function save(before, e)
   if e.user then redis.call('HSET', users(e), e.user, e.index) end
   local out = {}
   for _, name in ipairs(FIELDS) do
-    if e[name] then out[#out + 1] = name; out[#out + 1] = e[name] end
+    if e[name] and (name ~= 'busy' or e.busy > now) then out[#out + 1] = name; out[#out + 1] = e[name] end
   end
   out[#out + 1] = 'endpoint'; out[#out + 1] = address(pool.endpoint, e.index, 0)
   out[#out + 1] = 'prefix'; out[#out + 1] = e.foreign or delegated(e.index)
@@ -214,10 +214,12 @@ local function drop(e)
 end
 
 -- owe keeps what a session has left whose lease goes to one of another node: its own may be down just now, and owes its
--- end. forgive ends that.
+-- end. It may as well be cut off, and serve the index until half a quarantine past the end it knows of: until that the index is
+-- busy, and rests from then on. forgive ends what is owed.
 local OWED = {'index', 'user', 'node', 'since', 'ended', 'foreign', 'data'}
 local function owe(e, node)
   if not held(e) or e.node == node then return end
+  e.busy = math.max(e.busy, e.expires)
   local key = K .. 'owed:' .. e.session
   redis.call('ZADD', K .. 'owed', now, e.session)
   redis.call('HSET', key, 'index', e.index, 'user', e.user, 'node', e.node, 'since', e.since, 'ended', int(math.min(now, e.expires)),
@@ -232,7 +234,7 @@ end
 -- finish is an entry after its session is gone at a time. It tells when that had begun.
 local function finish(e, at)
   drop(e)
-  local after = {index = e.index, user = e.user, reserved = e.reserved, epoch = pool.epoch, expires = at + pool.quarantine, since = e.since}
+  local after = {index = e.index, user = e.user, reserved = e.reserved, epoch = pool.epoch, expires = math.max(at, e.busy) + pool.quarantine, since = e.since}
   if e.forget and not e.reserved then after.user = nil end
   after.state = e.reserved and 'reserved' or 'idle'
   save(e, after)
@@ -243,7 +245,7 @@ end
 local function disown(e)
   drop(e)
   local after = {index = e.index, state = 'idle', epoch = e.epoch, expires = e.expires}
-  if held(e) then after.expires = now + pool.quarantine end
+  if held(e) then after.expires = math.max(now, e.busy) + pool.quarantine end
   save(e, after)
 end
 
@@ -260,6 +262,7 @@ local function hold(e, want)
   }
   if e.user ~= want.user then after.reserved = nil end
   if e.session ~= want.session then owe(e, want.node) end
+  after.busy = e.busy
   forgive(want.session)
   drop(e)
   save(e, after)
