@@ -18,6 +18,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"ddtb/aaa/aaatest"
 	"ddtb/provision/control"
 	"ddtb/tsp"
 	"ddtb/tsp/sasl"
@@ -42,29 +43,13 @@ func newSite(t *testing.T) *site {
 	return &site{dir: t.TempDir(), name: "test", port: freePort(t), metrics: fmt.Sprintf("127.0.0.1:%d", freePort(t)), lines: map[string]string{}}
 }
 
-// freePort finds a port that neither UDP nor TCP uses.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	for range 100 {
-		tcp, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		at := tcp.Addr().(*net.TCPAddr).AddrPort()
-		udp, err := net.ListenPacket("udp", at.String())
-		if err := tcp.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if err != nil {
-			continue
-		}
-		if err := udp.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return at.Port()
+	port, err := aaatest.FreePort()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return 0
+	return port
 }
 
 func (s *site) file() string   { return filepath.Join(s.dir, "ddtb.toml") }

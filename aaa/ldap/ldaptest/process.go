@@ -20,6 +20,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"ddtb/aaa/aaatest"
 )
 
 // Options say how a Process is set up. Dir and Contrib are required.
@@ -59,22 +61,13 @@ func New(o Options) (*Process, error) {
 		to     *string
 		scheme string
 	}{{&p.URL, "ldap://"}, {&p.SecureURL, "ldaps://"}} {
-		address, err := freePort()
+		port, err := aaatest.FreePort()
 		if err != nil {
 			return nil, err
 		}
-		*url.to = url.scheme + address
+		*url.to = fmt.Sprintf("%s127.0.0.1:%d", url.scheme, port)
 	}
 	return p, p.configure()
-}
-
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 func (p *Process) configure() error {

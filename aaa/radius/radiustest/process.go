@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"ddtb/aaa/aaatest"
 )
 
 // Options say how a Process is set up. Dir and Contrib are required.
@@ -55,10 +57,11 @@ func New(o Options) (*Process, error) {
 	}
 	p := &Process{Dir: o.Dir, o: o}
 	for _, address := range []*string{&p.Auth, &p.Acct, &p.RadSec} {
-		var err error
-		if *address, err = freePort(); err != nil {
+		port, err := aaatest.FreePort()
+		if err != nil {
 			return nil, err
 		}
+		*address = fmt.Sprintf("127.0.0.1:%d", port)
 	}
 	if err := p.certify(); err != nil {
 		return nil, err
@@ -78,15 +81,6 @@ func (p *Process) certify() error {
 	}
 	p.CA, p.ClientCert, p.ClientKey = filepath.Join(certs, "ddtb-ca.pem"), filepath.Join(certs, "client.pem"), filepath.Join(certs, "client.key")
 	return errors.Join(a.issue("ddtb-radius"), a.issue("client"))
-}
-
-func freePort() (string, error) {
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close()
-	return conn.LocalAddr().String(), nil
 }
 
 // configure writes the smallest raddb that the files of contrib/freeradius run in.

@@ -18,6 +18,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"ddtb/aaa/aaatest"
 	"ddtb/provision/redis"
 )
 
@@ -52,30 +53,17 @@ func Start(tb testing.TB, args ...string) *Server {
 func start(tb testing.TB, args func(port int) []string) *Server {
 	tb.Helper()
 	for try := 0; ; try++ {
-		port := freePort(tb)
-		s := &Server{Addr: fmt.Sprintf("127.0.0.1:%d", port), Dir: tb.TempDir(), tb: tb, args: args(port)}
+		port, err := aaatest.FreePort() // low enough that a cluster's bus has room 10000 above
+		if err != nil {
+			tb.Fatal(err)
+		}
+		s := &Server{Addr: fmt.Sprintf("127.0.0.1:%d", port), Dir: tb.TempDir(), tb: tb, args: args(int(port))}
 		if s.run() {
 			tb.Cleanup(s.Kill)
 			return s
 		}
 		if try == 5 || !strings.Contains(s.log.String(), "Address already in use") {
 			tb.Fatalf("redis-server does not start:\n%s", s.log)
-		}
-	}
-}
-
-// freePort is a port that nobody listens to, low enough that a cluster's bus has room 10000 above.
-func freePort(tb testing.TB) int {
-	tb.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		_ = l.Close()
-		if port > 20000 && port < 55000 {
-			return port
 		}
 	}
 }
