@@ -232,7 +232,7 @@ func (r *Redis) plain() []Pool {
 // claims; undo is for a claim that no lease came of.
 func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, his bool) (epoch string, undo func(context.Context) error, err error) {
 	a, err := r.run(ctx, scriptClaim, r.foreign, p.Name, req.Owner, req.Session, req.TTL.Milliseconds(), req.Foreign.String(),
-		rangeOf(req.Foreign), flag(his))
+		rangeOf(req.Foreign), flag(his), req.Node)
 	if err != nil {
 		return "", nil, err
 	}
@@ -247,7 +247,7 @@ func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, his bool)
 		if o.text(0) == p.Name && o.text(1) == req.Owner {
 			again := undo
 			undo = func(ctx context.Context) error {
-				_, err := r.run(ctx, scriptClaim, r.foreign, p.Name, req.Owner, o.text(2), max(1, o.number(5)), o.text(3), o.text(4), "1")
+				_, err := r.run(ctx, scriptClaim, r.foreign, p.Name, req.Owner, o.text(2), max(1, o.number(5)), o.text(3), o.text(4), "1", req.Node)
 				return errors.Join(again(ctx), err)
 			}
 			continue

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: GPL-2.0-or-later
 --
 -- claim: a user of a pool claims a foreign prefix. The claims of all pools stand together, so that no two overlap.
--- ARGV: pool, user, session, ttl, prefix, range of its upper 64 bits in hex "first-last", "1" if he has it already
+-- ARGV: pool, user, session, ttl, prefix, range of its upper 64 bits in hex "first-last", "1" if he has it already, node
 -- OK, then of each claim that gave way: pool user session prefix range milliseconds-left | TAKEN | GRACE | NOPOOL
 local MOST = 64 -- claims that one may push aside
 if pool.size == 0 then return reply('NOPOOL') end
@@ -36,6 +36,7 @@ for _, c in ipairs(found) do
     for _, v in ipairs({c.pool, c.user, c.session, c.prefix, c.range, int(c.expires - now)}) do out[#out + 1] = v end
   end
 end
+redis.call('ZADD', K .. 'nodes', now, ARGV[12]) -- see hold
 redis.call('ZADD', K .. 'ranges', 0, range .. ' ' .. prefix)
 redis.call('HSET', K .. 'claim:' .. prefix, 'pool', of, 'user', user, 'session', session, 'expires', now + tonumber(ARGV[8]), 'range', range,
   'epoch', pool.epoch)

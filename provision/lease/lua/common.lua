@@ -254,8 +254,10 @@ local function owned(user)
   return tonumber(redis.call('HGET', K .. 'users', user) or nil), tonumber(redis.call('HGET', K .. 'reserved', user) or nil)
 end
 
--- hold makes a session the holder of an entry.
+-- hold makes a session the holder of an entry. Its node, should it have been away for so long that it was forgotten, is to be waited
+-- for from now on, not from its next check on: it may be cut off again before.
 local function hold(e, want)
+  redis.call('ZADD', K .. 'nodes', now, want.node)
   local after = {
     index = e.index, state = 'active', user = want.user, session = want.session, node = want.node, since = want.since,
     expires = want.expires, reserved = e.reserved, forget = want.forget, foreign = want.foreign, data = want.data, epoch = pool.epoch,
