@@ -105,7 +105,7 @@ bench-quick: need-go need-root ## the core of bench, in under 45 seconds
 	bin/tspbench all --quick
 
 .PHONY: bench-vm
-bench-vm: ## measure the kernel module in QEMU, by instructions, the same on any host: some minutes (KERNELS TEST TIMEOUT)
+bench-vm: ## measure the kernel module in QEMU, by instructions, the same on any host: ten minutes (KERNELS TEST TIMEOUT)
 	@.ci/need $(VMTOOLS) wg:wireguard-tools
 	@TEST='$(TEST)' TIMEOUT='$(TIMEOUT)' kmod/tests/bench/run $(KERNELS)
 
