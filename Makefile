@@ -24,7 +24,7 @@ TESTTOOLS := $(TOOLS) freeradius:freeradius radclient:freeradius-utils slapd:sla
 	bird:bird2 /usr/lib/frr/zebra:frr
 BENCHTOOLS := $(TOOLS) iperf3:iperf3 redis-server:redis-server freeradius:freeradius radclient:freeradius-utils slapd:slapd ldapadd:ldap-utils
 
-VMTOOLS := $(TOOLS) gcc:gcc /usr/include/stdio.h:libc6-dev qemu-system-x86_64:qemu-system-x86 /bin/busybox:busybox-static cpio:cpio depmod:kmod xz:xz-utils gcc-12:gcc-12 tc:iproute2 flock:util-linux
+VMTOOLS := $(TOOLS) gcc:gcc /usr/include/stdio.h:libc6-dev qemu-system-x86_64:qemu-system-x86 /bin/busybox:busybox-static cpio:cpio depmod:kmod xz:xz-utils gcc-12:gcc-12 tc:iproute2 flock:util-linux redis-server:redis-server
 
 # What builds modules and kernels (kmod/scripts/kernels).
 KMODTOOLS := gcc-12:gcc-12 /usr/include/stdio.h:libc6-dev sparse:sparse flex:flex bison:bison bc:bc xz:xz-utils modinfo:kmod pahole:pahole perl:perl \
