@@ -68,7 +68,7 @@ func aaaLogins(ctx context.Context, name string, share goal, newServer func(*apa
 			return err
 		}
 		defer server.close()
-		c := &contest{daemon: d, server: server, cpus: cpus, options: o}
+		c := &contest{daemon: d, server: server, options: o}
 		for _, mechanism := range mechanisms {
 			r.progress("%s: %d times %d logins by %s, %d at a time", name, o.rounds, o.logins, mechanism, o.window)
 			if err := c.run(ctx, mechanism); err != nil {
@@ -90,7 +90,6 @@ func aaaLogins(ctx context.Context, name string, share goal, newServer func(*apa
 type contest struct {
 	daemon  *daemon
 	server  aaaServer
-	cpus    *apart
 	options aaaOptions
 	begun   int // logins so far: each is of another subscriber
 
@@ -137,14 +136,10 @@ func (c *contest) logIn(ctx context.Context, mechanism sasl.Mechanism, first int
 	if err != nil {
 		return err
 	}
-	var result logins.Result
-	err = c.cpus.elsewhere(func() (err error) {
-		result, err = logins.Run(ctx, logins.Config{
-			Server: c.daemon.address(), Host: "bench", Mechanism: mechanism, Count: c.options.logins, Window: c.options.window,
-			Account: func(n int) logins.Account { return account(first + n) }, Random: rand.Reader,
-			Source: func(n int) netip.Addr { return loginSource(first + n) }, Port: firstLoginPort, Workers: 1, Within: c.daemon.client.Do,
-		})
-		return err
+	result, err := logins.Run(ctx, logins.Config{
+		Server: c.daemon.address(), Host: "bench", Mechanism: mechanism, Count: c.options.logins, Window: c.options.window,
+		Account: func(n int) logins.Account { return account(first + n) }, Random: rand.Reader,
+		Source: func(n int) netip.Addr { return loginSource(first + n) }, Port: firstLoginPort, Workers: 1, Within: c.daemon.client.Do,
 	})
 	if err != nil {
 		return err

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"os/exec"
 
 	"ddtb/cmd/tspbench/lab"
@@ -25,26 +24,6 @@ func newApart() (*apart, error) {
 }
 
 func (a *apart) join() error { return lab.Confine(a.all) }
-
-// courtesy is how much nicer than the server and the daemon the subscribers are.
-const courtesy = 19
-
-// elsewhere runs what happens on machines of their own where there is a choice, those of the subscribers: in time that the server
-// and the daemon leave, on the CPU of either.
-func (a *apart) elsewhere(run func() error) (err error) {
-	if a.own < 0 {
-		return run()
-	}
-	nice, err := lab.Nice()
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(lab.Confine(a.all), lab.SetNice(nice+courtesy)); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lab.SetNice(nice), lab.Confine(a.all[:len(a.all)-1])) }()
-	return run()
-}
 
 // launcher starts the server's programs in a namespace; nil is this process's own.
 func (a *apart) launcher(space *lab.Space) func(*exec.Cmd) (wait func() error, err error) {

@@ -24,8 +24,7 @@ func ldapCommand() *cobra.Command {
 		`Starts a slapd with the accounts, and the daemon, and measures complete logins by PLAIN, which the server verifies by a bind,
 and by DIGEST-MD5, for which it is asked for the password; in turn with them, how many searches and binds, or searches
 alone, the same server does for a client that asks for nothing else. The server has a CPU for itself, as it has a machine of
-its own elsewhere; the daemon and the other client have the others. The subscribers, who are elsewhere, too, get what time is
-left on any of them.`,
+its own elsewhere; the daemon, its subscribers and the other client have the others.`,
 		asRoot(func(ctx context.Context, r *report) error { return ldapLogins(ctx, o, r) }))
 	o.flags(command)
 	return command

@@ -26,8 +26,7 @@ func radiusCommand() *cobra.Command {
 		`Starts a FreeRADIUS with the files of contrib/freeradius and with the accounts in an SQL database, as most have them, and the
 daemon, and measures complete logins by PLAIN and by DIGEST-MD5, which the server verifies; in turn with them, what the same
 server does for a client that asks it for nothing else, by the same transport. The server has a CPU for itself, as it has a
-machine of its own elsewhere; the daemon and the other client have the others. The subscribers, who are elsewhere, too, get
-what time is left on any of them.`,
+machine of its own elsewhere; the daemon, its subscribers and the other client have the others.`,
 		asRoot(func(ctx context.Context, r *report) error { return radiusLogins(ctx, o, r) }))
 	o.flags(command)
 	return command

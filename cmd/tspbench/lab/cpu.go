@@ -47,34 +47,6 @@ func Confine(cpus []int) error {
 	for _, cpu := range cpus {
 		used.Set(cpu)
 	}
-	err := eachThread(func(id int) error { return unix.SchedSetaffinity(id, &used) })
-	if err != nil {
-		return fmt.Errorf("sched_setaffinity: %w", err)
-	}
-	runtime.GOMAXPROCS(max(2, len(cpus))) // with one alone everything waits for the disk, as ddtb knows, too
-	return nil
-}
-
-// Nice is how nice this process is (setpriority(2)).
-func Nice() (int, error) {
-	const base = 20 // the system call gives 20 - nice, so as not to give what looks like an error
-	raw, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
-	if err != nil {
-		return 0, fmt.Errorf("getpriority: %w", err)
-	}
-	return base - raw, nil
-}
-
-// SetNice makes this process, and what it starts from now on, so nice. Threads that begin meanwhile may be missed, as by Confine.
-func SetNice(nice int) error {
-	if err := eachThread(func(id int) error { return unix.Setpriority(unix.PRIO_PROCESS, id, nice) }); err != nil {
-		return fmt.Errorf("setpriority: %w", err)
-	}
-	return nil
-}
-
-// eachThread does something to each thread of this process that lives.
-func eachThread(do func(id int) error) error {
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return fmt.Errorf("threads: %w", err)
@@ -84,9 +56,10 @@ func eachThread(do func(id int) error) error {
 		if err != nil {
 			return fmt.Errorf("thread %s: %w", thread.Name(), err)
 		}
-		if err := do(id); err != nil && !errors.Is(err, unix.ESRCH) {
-			return err
+		if err := unix.SchedSetaffinity(id, &used); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("sched_setaffinity: %w", err)
 		}
 	}
+	runtime.GOMAXPROCS(max(2, len(cpus))) // with one alone everything waits for the disk, as ddtb knows, too
 	return nil
 }
