@@ -3,14 +3,17 @@
 package ldap_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"ddtb/aaa"
+	"ddtb/aaa/aaatest"
 	"ddtb/aaa/ldap"
 	"ddtb/aaa/ldap/ldaptest"
 )
@@ -62,6 +65,33 @@ func answers(t *testing.T, code byte, message string) string {
 		}
 	}()
 	return "ldap://" + listener.Addr().String()
+}
+
+// TestHugeAnswer: a directory that announces a message of a gigabyte is not listened to. Only the length is sent.
+func TestHugeAnswer(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		b := make([]byte, 4096)
+		_, _ = conn.Read(b)
+		_, _ = conn.Write([]byte{0x30, 0x84, 0x40, 0, 0, 0})
+		_, _ = conn.Read(b) // until the connection is given up
+	}()
+	a := open(t, ldap.Options{URLs: []string{"ldap://" + listener.Addr().String()}, BindDN: "cn=ddtb", Password: "p", Base: "dc=isp,dc=example", Timeout: time.Hour})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err = a.Authenticate(ctx, aaatest.Login(aaa.MechanismPlain, "alice", realm, "secret"))
+	if !errors.Is(err, aaa.ErrUnavailable) || ctx.Err() != nil {
+		t.Errorf("%v and %v, want %v at once", err, ctx.Err(), aaa.ErrUnavailable)
+	}
 }
 
 // TestBindAnswers: what a directory may say to a subscriber's bind. Where it has not looked at the password he is not told that it is wrong.

@@ -10,8 +10,17 @@ import (
 	"net/url"
 	"time"
 
+	ber "github.com/go-asn1-ber/asn1-ber"
 	ldapv3 "github.com/go-ldap/ldap/v3"
 )
+
+// maxMessage is how long a message of a directory may be, in octets. What is asked for of one entry is far less, also with some
+// thousand groups. Without it the LDAP library makes room for whatever length a server, or who speaks for one, announces.
+const maxMessage = 4 << 20
+
+func init() { //nolint:gochecknoinits // the library has one bound for all connections, to be set before any of them reads it
+	ber.MaxPacketLengthBytes = maxMessage
+}
 
 // impatient is a connection whose peer takes what is written in time, or loses it: the library waits for a write without end,
 // and can then not even close.

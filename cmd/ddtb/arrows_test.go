@@ -42,6 +42,7 @@ const joint = "cmd/ddtb/backend.go"
 var dependencies = []string{
 	"github.com/cilium/ebpf",
 	"github.com/coreos/go-systemd/v22",
+	"github.com/go-asn1-ber/asn1-ber", // go-ldap/ldap/v3's own, for the bound of its messages
 	"github.com/go-ldap/ldap/v3",
 	"github.com/google/go-cmp",
 	"github.com/pelletier/go-toml/v2",
