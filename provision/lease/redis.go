@@ -56,7 +56,8 @@ type RedisOptions struct {
 // started knows, also while Redis is away, by a copy of what the last one served (RedisOptions.Copy).
 //
 // While Redis does not answer, leases this node serves live on until half a quarantine past their end: nobody can have
-// their index before, also if their owners have moved to another node and left it again, which this one may not have heard. Their owners may take them over with a new session (Acquire); nobody else gets anything.
+// their index before, also if their owners have moved to another node and left it again, which this one may not have heard.
+// Their owners may take them over with a new session (Acquire); nobody else gets anything.
 type Redis struct {
 	conn    *redis.Conn
 	options RedisOptions
