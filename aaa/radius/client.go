@@ -90,14 +90,14 @@ func NewClient(o Options) (*Client, error) {
 // Exchange sends a request and returns its verified reply. Servers are asked in the order of their priority, dead ones
 // last, and again until one answers or the time is over. The error then wraps aaa.ErrUnavailable.
 func (c *Client) Exchange(ctx context.Context, code radius.Code, build Builder) (*Reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
+	q := question{code: code, build: build, end: time.Now().Add(c.timeout)}
 	var last error
 	for {
 		began := time.Now()
 		order := c.order(began)
+		q.patient = len(order) == 1
 		for _, s := range order {
-			reply, err := s.exchange(ctx, code, build, len(order) == 1)
+			reply, err := s.exchange(ctx, q)
 			if err == nil {
 				return reply, nil
 			}
@@ -109,11 +109,12 @@ func (c *Client) Exchange(ctx context.Context, code radius.Code, build Builder) 
 			if !errors.Is(err, errQueue) && !errors.Is(err, context.Canceled) {
 				s.failed(time.Now(), c.dead)
 			}
-			if ctx.Err() != nil {
+			if ctx.Err() != nil || !time.Now().Before(q.end) {
 				return nil, fmt.Errorf("%w: %w", aaa.ErrUnavailable, last)
 			}
 		}
-		if err := pause(ctx, redial-time.Since(began)); err != nil { // all refused at once: do not spin
+		// All may have refused at once: do not spin.
+		if err := pause(ctx, min(redial-time.Since(began), time.Until(q.end))); err != nil || !time.Now().Before(q.end) {
 			return nil, fmt.Errorf("%w: %w", aaa.ErrUnavailable, last)
 		}
 	}
@@ -187,9 +188,8 @@ func (c *Client) Run(ctx context.Context) error {
 
 // probe sends one Status-Server (RFC 5997); a reply makes the server alive by itself.
 func (c *Client) probe(ctx context.Context, s *server) {
-	ctx, cancel := context.WithTimeout(ctx, c.dead.Probe)
-	defer cancel()
-	_, _ = s.exchange(ctx, radius.CodeStatusServer, func(*radius.Packet) error { return nil }, false)
+	_, _ = s.exchange(ctx, question{
+		code: radius.CodeStatusServer, build: func(*radius.Packet) error { return nil }, end: time.Now().Add(c.dead.Probe)})
 }
 
 func (c *Client) close() {
@@ -203,8 +203,8 @@ type buildError struct{ error }
 
 // encode makes a request and its wire form. An Access-Request and a Status-Server are signed; an Accounting-Request is not,
 // its authenticator covers it already and RFC 3579 knows no such attribute there.
-func encode(code radius.Code, id byte, secret []byte, build Builder) (*radius.Packet, []byte, error) {
-	request := &radius.Packet{Code: code, Identifier: id, Secret: secret}
+func (s *server) encode(code radius.Code, id byte, build Builder) (*radius.Packet, []byte, error) {
+	request := &radius.Packet{Code: code, Identifier: id, Secret: s.Secret}
 	signed := code == radius.CodeAccessRequest || code == radius.CodeStatusServer
 	if signed {
 		if _, err := rand.Read(request.Authenticator[:]); err != nil {
@@ -220,7 +220,7 @@ func encode(code radius.Code, id byte, secret []byte, build Builder) (*radius.Pa
 		return nil, nil, &buildError{err}
 	}
 	if signed {
-		sign(wire, request.Authenticator[:], secret)
+		s.signer.sign(wire, request.Authenticator[:])
 	}
 	copy(request.Authenticator[:], wire[4:headerLen])
 	return request, wire, nil

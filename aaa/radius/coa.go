@@ -4,7 +4,6 @@ package radius
 
 import (
 	"context"
-	"crypto/hmac"
 	"errors"
 	"fmt"
 	"net"
@@ -199,7 +198,7 @@ func (d *DynamicServer) admit(b []byte, from netip.AddrPort) (wire []byte, clien
 		return nil, nil, errNoMA
 	}
 	var zero [16]byte
-	if offset != 0 && !hmac.Equal(messageAuthenticator(wire, zero[:], offset, secret), wire[offset+2:offset+messageAuthenticatorLen]) {
+	if offset != 0 && !newSigner(secret).valid(wire, zero[:], offset) {
 		return nil, nil, errMA
 	}
 	return wire, client, d.timely(wire, secret)
@@ -267,7 +266,7 @@ func finish(reply *radius.Packet, authenticator []byte) []byte {
 	if err != nil {
 		panic("a reply that was counted out does not fit: " + err.Error())
 	}
-	sign(unsigned, authenticator, reply.Secret)
+	newSigner(reply.Secret).sign(unsigned, authenticator)
 	copy(reply.Attributes[0].Attribute, unsigned[headerLen+2:])
 	wire, err := reply.Encode()
 	if err != nil {

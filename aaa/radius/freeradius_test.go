@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -256,6 +259,20 @@ func check(t *testing.T, got, want radiustest.Record) {
 	for name, value := range want {
 		if got[name] != value {
 			t.Errorf("%s = %q, want %q", name, got[name], value)
+		}
+	}
+}
+
+// TestPolicyNestsNoFunction: FreeRADIUS 3.2 gives nothing, now and then, for a function of another's result, and a right password is refused.
+func TestPolicyNestsNoFunction(t *testing.T) {
+	nested := regexp.MustCompile(`%\{\w+:[^{}]*%\{\w+:`)
+	for _, file := range []string{"policy-ddtb", "site-ddtb", "site-ddtb-radsec"} {
+		text, err := os.ReadFile(filepath.Join("../../contrib/freeradius", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range nested.FindAllString(string(text), -1) {
+			t.Errorf("%s: %s…", file, found)
 		}
 	}
 }

@@ -99,7 +99,7 @@ func (l *link) deliver(reply []byte, s *server) error {
 	if !mayAnswer(radius.Code(reply[0]), code) {
 		return errUnasked
 	}
-	signed, err := verifyReply(reply, request, s.Secret, code == radius.CodeAccessRequest && s.requiresMA())
+	signed, err := verifyReply(reply, request, s.Secret, s.signer, code == radius.CodeAccessRequest && s.requiresMA())
 	if err != nil {
 		return err
 	}

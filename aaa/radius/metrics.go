@@ -41,6 +41,18 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	return m, errors.Join(errs...)
 }
 
+// counters are those of one server, looked up once.
+type counters struct {
+	requests, retransmissions prometheus.Counter
+	latency                   prometheus.Observer
+}
+
+func (m *metrics) of(server string) counters {
+	return counters{
+		requests: m.requests.WithLabelValues(server), retransmissions: m.retransmissions.WithLabelValues(server), latency: m.latency.WithLabelValues(server),
+	}
+}
+
 // watch shows a server's state.
 func (m *metrics) watch(s *server) {
 	if m.registerer == nil {

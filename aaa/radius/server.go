@@ -46,6 +46,8 @@ var (
 // server is a Server with its state.
 type server struct {
 	Server
+	counters
+	signer  *signer
 	timers  timers
 	metrics *metrics
 
@@ -81,7 +83,7 @@ func newServer(cfg Server, t timers, m *metrics) (*server, error) {
 	if cfg.Weight < 0 || cfg.InFlight < 0 || cfg.InFlight > 4096 || cfg.Queue < 0 {
 		return nil, fmt.Errorf("server %s: weight, in_flight (at most 4096) and queue may not be negative", cfg.Name)
 	}
-	return &server{Server: cfg, timers: t, metrics: m, slots: make(chan struct{}, cfg.InFlight)}, nil
+	return &server{Server: cfg, counters: m.of(cfg.Name), signer: newSigner(cfg.Secret), timers: t, metrics: m, slots: make(chan struct{}, cfg.InFlight)}, nil
 }
 
 func setDefault[T comparable](field *T, value T) {
@@ -121,14 +123,22 @@ func (s *server) failed(now time.Time, dead Dead) {
 
 func (s *server) dead(now time.Time) bool { return s.deadUntil.Load() > now.UnixNano() }
 
-// exchange asks this server once. patient: there is nobody else to ask, wait as long as ctx and the timers allow.
-func (s *server) exchange(ctx context.Context, code radius.Code, build Builder, patient bool) (*Reply, error) {
+// question is one request as it is put to one server after the other.
+type question struct {
+	code    radius.Code
+	build   Builder
+	patient bool      // there is nobody else to ask: wait as long as end and the timers allow
+	end     time.Time // of all waiting; a context of its own would cost each request as much as its timer
+}
+
+// exchange asks this server once.
+func (s *server) exchange(ctx context.Context, q question) (*Reply, error) {
 	alive := !s.dead(time.Now())
-	if err := s.enter(ctx); err != nil {
+	if err := s.enter(ctx, q.end); err != nil {
 		return nil, err
 	}
 	defer func() { <-s.slots }()
-	if alive && !patient && s.dead(time.Now()) {
+	if alive && !q.patient && s.dead(time.Now()) {
 		return nil, errSilent // as others found while this one waited for its place
 	}
 	p := &pending{done: make(chan result, 1)}
@@ -137,17 +147,17 @@ func (s *server) exchange(ctx context.Context, code radius.Code, build Builder, 
 		return nil, err
 	}
 	defer l.give(id)
-	request, wire, err := encode(code, id, s.Secret, build)
+	request, wire, err := s.encode(q.code, id, q.build)
 	if err != nil {
 		return nil, err
 	}
 	l.arm(p, wire)
 	began := time.Now()
-	reply, err := s.await(ctx, l, p, patient)
+	reply, err := s.await(ctx, l, p, q)
 	if err != nil {
 		return nil, err
 	}
-	s.metrics.latency.WithLabelValues(s.Name).Observe(time.Since(began).Seconds())
+	s.latency.Observe(time.Since(began).Seconds())
 	packet, err := radius.Parse(reply, s.Secret)
 	if err != nil {
 		return nil, fmt.Errorf("server %s: %w", s.Name, err)
@@ -156,7 +166,7 @@ func (s *server) exchange(ctx context.Context, code radius.Code, build Builder, 
 }
 
 // enter waits for a place among the requests in flight.
-func (s *server) enter(ctx context.Context) error {
+func (s *server) enter(ctx context.Context, end time.Time) error {
 	select {
 	case s.slots <- struct{}{}:
 		return nil
@@ -167,6 +177,8 @@ func (s *server) enter(ctx context.Context) error {
 		return errQueue
 	}
 	defer s.waiting.Add(-1)
+	ctx, cancel := context.WithDeadline(ctx, end)
+	defer cancel()
 	select {
 	case s.slots <- struct{}{}:
 		return nil
@@ -217,13 +229,13 @@ func (s *server) close() {
 	s.links = nil
 }
 
-// await sends and sends again until the reply is there, the timers have run out or ctx is done.
-func (s *server) await(ctx context.Context, l *link, p *pending, patient bool) ([]byte, error) {
-	tries := s.timers.tries(patient)
+// await sends and sends again until the reply is there, the timers have run out, the time is over or ctx is done.
+func (s *server) await(ctx context.Context, l *link, p *pending, q question) ([]byte, error) {
+	tries := s.timers.tries(q.patient)
 	wait := s.timers.first()
-	timer := time.NewTimer(wait)
+	timer := time.NewTimer(min(wait, time.Until(q.end)))
 	defer timer.Stop()
-	if err := s.transmit(l, p); err != nil && !patient {
+	if err := s.transmit(l, p); err != nil && !q.patient {
 		return nil, err
 	}
 	for n := 1; ; {
@@ -232,28 +244,28 @@ func (s *server) await(ctx context.Context, l *link, p *pending, patient bool) (
 			if r.err == nil {
 				return r.wire, nil
 			}
-			if errors.Is(r.err, errRefused) && patient {
+			if errors.Is(r.err, errRefused) && q.patient {
 				continue // it may be restarting: the timer sends again
 			}
 			return nil, r.err
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-timer.C:
-			if n >= tries {
+			if n >= tries || !time.Now().Before(q.end) {
 				return nil, errSilent
 			}
 			n++
-			if err := s.retransmit(l, p); err != nil && !patient {
+			if err := s.retransmit(l, p); err != nil && !q.patient {
 				return nil, err
 			}
 			wait = s.timers.next(wait)
-			timer.Reset(wait)
+			timer.Reset(min(wait, time.Until(q.end)))
 		}
 	}
 }
 
 func (s *server) transmit(l *link, p *pending) error {
-	s.metrics.requests.WithLabelValues(s.Name).Inc()
+	s.requests.Inc()
 	if err := l.send(p.wire); err != nil {
 		return fmt.Errorf("server %s: %w", s.Name, err)
 	}
@@ -265,6 +277,6 @@ func (s *server) retransmit(l *link, p *pending) error {
 	if s.TLS != nil {
 		return nil
 	}
-	s.metrics.retransmissions.WithLabelValues(s.Name).Inc()
+	s.retransmissions.Inc()
 	return s.transmit(l, p)
 }

@@ -9,7 +9,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"slices"
+	"sync"
 
 	"layeh.com/radius"
 )
@@ -67,26 +69,42 @@ func trim(b []byte) ([]byte, error) {
 	return b[:n], nil
 }
 
-// sign puts the Message-Authenticator of a packet whose first attribute it is. authenticator is what stands in the header's
-// place while it is computed: the Request Authenticator of an Access-Request or of the request answered, zeros for a CoA.
-func sign(wire, authenticator, secret []byte) {
-	at := wire[headerLen+2 : headerLen+messageAuthenticatorLen]
-	clear(at)
-	sum := messageAuthenticator(wire, authenticator, headerLen, secret)
-	copy(at, sum)
+// signer computes Message-Authenticators with one secret. It keeps the states of the keyed hash, which cost more than a packet's hash.
+type signer struct{ states sync.Pool }
+
+func newSigner(secret []byte) *signer {
+	return &signer{states: sync.Pool{New: func() any { return hmac.New(md5.New, secret) }}}
 }
 
-// messageAuthenticator computes the HMAC of wire with another authenticator in its header and zeros in the attribute at
-// offset.
-func messageAuthenticator(wire, authenticator []byte, offset int, secret []byte) []byte {
+// sign puts the Message-Authenticator of a packet whose first attribute it is. authenticator is what stands in the header's
+// place while it is computed: the Request Authenticator of an Access-Request or of the request answered, zeros for a CoA.
+func (s *signer) sign(wire, authenticator []byte) {
+	sum := s.sum(wire, authenticator, headerLen)
+	copy(wire[headerLen+2:], sum[:])
+}
+
+// valid tells whether the Message-Authenticator at offset is that of wire with another authenticator in its header.
+func (s *signer) valid(wire, authenticator []byte, offset int) bool {
+	sum := s.sum(wire, authenticator, offset)
+	return hmac.Equal(sum[:], wire[offset+2:offset+messageAuthenticatorLen])
+}
+
+// sum computes the HMAC of wire with another authenticator in its header and zeros in the attribute at offset.
+func (s *signer) sum(wire, authenticator []byte, offset int) (sum [md5.Size]byte) {
+	h, ok := s.states.Get().(hash.Hash)
+	if !ok {
+		panic("radius: something else is among the states of a keyed hash")
+	}
+	defer s.states.Put(h)
 	var zero [messageAuthenticatorLen - 2]byte
-	h := hmac.New(md5.New, secret)
+	h.Reset()
 	h.Write(wire[:4])
 	h.Write(authenticator)
 	h.Write(wire[headerLen : offset+2])
 	h.Write(zero[:])
 	h.Write(wire[offset+messageAuthenticatorLen:])
-	return h.Sum(nil)
+	h.Sum(sum[:0])
+	return sum
 }
 
 // findMA returns the offset of the Message-Authenticator in wire, or 0 if there is none. More than one, or one of another
@@ -110,7 +128,7 @@ func findMA(wire []byte) (int, error) {
 
 // verifyReply checks a trimmed reply to request: both as they are on the wire. signed tells whether it had a valid
 // Message-Authenticator.
-func verifyReply(reply, request, secret []byte, require bool) (signed bool, err error) {
+func verifyReply(reply, request, secret []byte, s *signer, require bool) (signed bool, err error) {
 	h := md5.New() // #nosec G401
 	h.Write(reply[:4])
 	h.Write(request[4:headerLen])
@@ -129,8 +147,7 @@ func verifyReply(reply, request, secret []byte, require bool) (signed bool, err 
 	case offset == 0:
 		return false, nil
 	}
-	want := messageAuthenticator(reply, request[4:headerLen], offset, secret)
-	if !hmac.Equal(want, reply[offset+2:offset+messageAuthenticatorLen]) {
+	if !s.valid(reply, request[4:headerLen], offset) {
 		return false, errMA
 	}
 	return true, nil
