@@ -247,6 +247,8 @@ func (s *udpServer) worker(only bool) {
 	if only {
 		forgeable = nil
 	}
+	var calls span
+	defer calls.end()
 	for {
 		var j job
 		ok := true
@@ -264,7 +266,7 @@ func (s *udpServer) worker(only bool) {
 		if j.end {
 			s.finish(j.dialogue)
 		} else {
-			s.answer(j.dialogue, j.message)
+			s.answer(calls.within(s.calls, s.limits.Load().Timeout), j.dialogue, j.message)
 		}
 		s.inflight.Add(-1)
 	}
@@ -292,13 +294,11 @@ func (s *udpServer) stop() {
 }
 
 // answer lets the dialogue take a message and sends what it says.
-func (s *udpServer) answer(d *udpDialogue, message []byte) {
-	ctx, cancel := context.WithTimeout(s.calls, s.limits.Load().Timeout)
+func (s *udpServer) answer(ctx context.Context, d *udpDialogue, message []byte) {
 	parts := split(d.step(ctx, message))
 	if d.phase == phaseOver {
 		d.end(ctx)
 	}
-	cancel()
 
 	s.table.mu.Lock()
 	d.working = false

@@ -172,9 +172,15 @@ func (s *Spool) ack(seq uint64) {
 	}
 }
 
-// writeAcks notes deliveries until end is closed and all are noted, as many at a time as have come while the disk was busy.
+// ackPause is how long the note of a delivery waits for others, since nobody waits for it and the disk costs the processor more than
+// the delivery did.
+const ackPause = 5 * time.Millisecond
+
+// writeAcks notes deliveries until end is closed and all are noted, as many at a time as have come while it paused.
 func (s *Spool) writeAcks(end <-chan struct{}) {
 	batch := make([]uint64, 0, cap(s.acks))
+	pause := time.NewTicker(ackPause)
+	defer pause.Stop()
 	for {
 		select {
 		case seq := <-s.acks:
@@ -192,5 +198,9 @@ func (s *Spool) writeAcks(end <-chan struct{}) {
 			s.o.Logger.Error().Err(err).Msg("accounting: cannot note what was delivered; it is sent again after a restart")
 		}
 		batch = batch[:0]
+		select {
+		case <-pause.C:
+		case <-end:
+		}
 	}
 }
