@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -209,6 +212,57 @@ func BenchmarkAppend(b *testing.B) {
 			}
 			wg.Wait()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+}
+
+// quick is a file on a fast disk, and counts its commits.
+type quick struct {
+	file
+	commits atomic.Int64
+}
+
+func (f *quick) Datasync() error {
+	f.commits.Add(1)
+	for began := time.Now(); time.Since(began) < 100*time.Microsecond; { // shorter than a sleep can be
+		runtime.Gosched()
+	}
+	return nil
+}
+
+// TestCommitsArePaced: the faster the disk, the fewer callers would share a commit.
+func TestCommitsArePaced(t *testing.T) {
+	j, _, _ := open(t, filepath.Join(t.TempDir(), "j"), Options{})
+	disk := &quick{file: j.file}
+	if err := j.between(func() error { j.file = disk; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name    string
+		callers int
+		paced   bool
+	}{{"one", 1, false}, {"several", 32, true}, {"a crowd", 2 * crowd, false}} {
+		t.Run(tc.name, func(t *testing.T) {
+			const each = 100
+			before, began := disk.commits.Load(), time.Now()
+			var callers sync.WaitGroup
+			for range tc.callers {
+				callers.Go(func() {
+					for range each {
+						if err := j.Append([]byte("record")); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			callers.Wait()
+			commits, most := disk.commits.Load()-before, 2*int64(time.Since(began)/pace)+10
+			if tc.paced && commits > most {
+				t.Errorf("%d commits, want %d at most", commits, most)
+			}
+			if !tc.paced && commits < each {
+				t.Errorf("%d commits, want %d at least: nobody else was to come", commits, each)
+			}
 		})
 	}
 }
