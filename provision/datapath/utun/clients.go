@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"ddtb/provision/datapath"
+	"ddtb/provision/datapath/space"
 )
 
 // clients are the client devices, one a tunnel, in layout Interface. In layout Shared there are none.
@@ -95,7 +96,7 @@ func (d *Driver) dress(c *device, t datapath.Tunnel) error {
 	if t.Prefix.IsValid() {
 		wanted = append(wanted, t.Prefix)
 	}
-	there, err := whole(func() ([]netlink.Route, error) { return d.host.nl.RouteList(c.link(), netlink.FAMILY_V6) })
+	there, err := space.Whole(func() ([]netlink.Route, error) { return d.host.Netlink.RouteList(c.link(), netlink.FAMILY_V6) })
 	errs = append(errs, err)
 	for _, route := range there {
 		if route.Protocol == RouteProtocol && !slices.Contains(wanted, toPrefix(route.Dst)) {
@@ -150,7 +151,7 @@ func (d *Driver) arrange(tunnels []state) error {
 
 // clientDevices are those of the shared device, by index.
 func (d *Driver) clientDevices() (map[int]*device, error) {
-	links, err := whole(d.host.nl.LinkList)
+	links, err := space.Whole(d.host.Netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}

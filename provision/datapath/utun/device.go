@@ -10,6 +10,8 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"ddtb/provision/datapath/space"
 )
 
 const (
@@ -42,7 +44,7 @@ func openDevice(h *host, name string, log zerolog.Logger) (*device, error) {
 		{"ipv6/conf/" + name + "/forwarding", 1},
 		{"ipv6/conf/" + name + "/accept_ra", 0},
 	} {
-		if err := h.setSysctl(setting.name, setting.value); err != nil {
+		if err := h.SetSysctl(setting.name, setting.value); err != nil {
 			return nil, fmt.Errorf("device %s: %w", name, err)
 		}
 	}
@@ -50,11 +52,11 @@ func openDevice(h *host, name string, log zerolog.Logger) (*device, error) {
 }
 
 func findOrMake(h *host, name string, log zerolog.Logger) (*device, error) {
-	link, err := h.nl.LinkByName(name)
+	link, err := h.Netlink.LinkByName(name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		if link, err = ours(h); link != nil && err == nil {
 			log.Info().Str("device", name).Str("before", link.Attrs().Name).Msg("device renamed")
-			err = h.nl.LinkSetName(link, name)
+			err = h.Netlink.LinkSetName(link, name)
 		}
 	}
 	if err != nil {
@@ -81,7 +83,7 @@ func ours(h *host) (netlink.Link, error) {
 		if route.LinkIndex == 0 {
 			continue
 		}
-		link, err := h.nl.LinkByIndex(route.LinkIndex)
+		link, err := h.Netlink.LinkByIndex(route.LinkIndex)
 		if err == nil && link.Type() == kind && link.Attrs().ParentIndex == 0 {
 			return link, nil
 		}
@@ -93,18 +95,18 @@ func ours(h *host) (netlink.Link, error) {
 func makeDevice(h *host, name string, parent int) (*device, error) {
 	link := &netlink.GenericLink{LinkAttrs: netlink.NewLinkAttrs(), LinkType: kind}
 	link.Name, link.ParentIndex = name, parent
-	if err := h.nl.LinkAdd(link); err != nil {
+	if err := h.Netlink.LinkAdd(link); err != nil {
 		if errors.Is(err, unix.EOPNOTSUPP) {
 			err = errNoModule
 		}
 		return nil, explain(err)
 	}
-	made, err := h.nl.LinkByName(name)
+	made, err := h.Netlink.LinkByName(name)
 	if err != nil {
 		return nil, err
 	}
 	d := &device{name: name, index: made.Attrs().Index}
-	if err := h.nl.LinkSetIP6AddrGenMode(made, addrGenModeNone); err != nil {
+	if err := h.Netlink.LinkSetIP6AddrGenMode(made, addrGenModeNone); err != nil {
 		return nil, errors.Join(fmt.Errorf("no link-local address: %w", err), d.remove(h))
 	}
 	if err := d.up(h); err != nil {
@@ -119,7 +121,7 @@ func (d *device) link() netlink.Link {
 }
 
 func (d *device) up(h *host) error {
-	if err := h.nl.LinkSetUp(d.link()); err != nil {
+	if err := h.Netlink.LinkSetUp(d.link()); err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}
 	return nil
@@ -127,7 +129,7 @@ func (d *device) up(h *host) error {
 
 // remove deletes the device; that it is gone already is no error.
 func (d *device) remove(h *host) error {
-	if err := h.nl.LinkDel(d.link()); err != nil && !errors.Is(err, unix.ENODEV) {
+	if err := h.Netlink.LinkDel(d.link()); err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("device %s: delete: %w", d.name, err)
 	}
 	return nil
@@ -135,7 +137,7 @@ func (d *device) remove(h *host) error {
 
 // setAddress gives the device this address and no other: the server's; peer is the client's on a client device, else invalid.
 func (d *device) setAddress(h *host, server, peer netip.Addr) error {
-	there, err := whole(func() ([]netlink.Addr, error) { return h.nl.AddrList(d.link(), netlink.FAMILY_V6) })
+	there, err := space.Whole(func() ([]netlink.Addr, error) { return h.Netlink.AddrList(d.link(), netlink.FAMILY_V6) })
 	if err != nil {
 		return fmt.Errorf("device %s: list addresses: %w", d.name, err)
 	}
@@ -149,14 +151,14 @@ func (d *device) setAddress(h *host, server, peer netip.Addr) error {
 			found = true
 			continue
 		}
-		if err := h.nl.AddrDel(d.link(), &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+		if err := h.Netlink.AddrDel(d.link(), &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
 			return fmt.Errorf("device %s: delete address %s: %w", d.name, a.IPNet, err)
 		}
 	}
 	if found {
 		return nil
 	}
-	if err := h.nl.AddrAdd(d.link(), wanted); err != nil {
+	if err := h.Netlink.AddrAdd(d.link(), wanted); err != nil {
 		return fmt.Errorf("device %s: add address %s: %w", d.name, server, err)
 	}
 	return nil

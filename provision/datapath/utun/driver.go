@@ -60,7 +60,7 @@ func New(options Options) (*Driver, error) {
 	}
 	f, err := openFamily(h)
 	if err != nil {
-		return nil, errors.Join(err, h.close())
+		return nil, errors.Join(err, h.Close())
 	}
 	return &Driver{options: options, log: options.Logger, host: h, family: f, clients: newClients(), ends: map[uint32][]netip.Prefix{},
 		odd: map[uint32]datapath.Rate{},
@@ -78,7 +78,7 @@ func (d *Driver) Configure(_ context.Context, config datapath.Config) error {
 	if d.closed {
 		return errClosed
 	}
-	if err := errors.Join(d.host.forwards(), d.host.interfaces(config)); err != nil {
+	if err := errors.Join(d.host.Forwards(), d.host.interfaces(config)); err != nil {
 		return fmt.Errorf("configure the datapath: %w", err)
 	}
 	before, running := d.config, d.device != nil
@@ -172,7 +172,7 @@ func (d *Driver) Close() error {
 	}
 	d.closed = true
 	d.family.close()
-	return d.host.close()
+	return d.host.Close()
 }
 
 // usable tells whether tunnels can be worked with.

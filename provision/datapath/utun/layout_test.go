@@ -20,6 +20,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"ddtb/provision/datapath"
+	"ddtb/provision/datapath/space"
 )
 
 // router makes a network namespace of the test's own that forwards IPv6, and stays in it. It ends with the test.
@@ -46,7 +47,7 @@ func inRouter(t *testing.T) {
 // shown is what `ip` shows of utun devices: a line each, its name, whether it is a client device, addresses and routes of ours.
 func shown(t *testing.T) []string {
 	t.Helper()
-	links, err := whole(netlink.LinkList)
+	links, err := space.Whole(netlink.LinkList)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +60,7 @@ func shown(t *testing.T) []string {
 		if link.Attrs().ParentIndex != 0 {
 			line += " client"
 		}
-		addresses, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V6) })
+		addresses, err := space.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V6) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +70,7 @@ func shown(t *testing.T) []string {
 				line += " peer " + a.Peer.IP.String()
 			}
 		}
-		routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(link, netlink.FAMILY_V6) })
+		routes, err := space.Whole(func() ([]netlink.Route, error) { return netlink.RouteList(link, netlink.FAMILY_V6) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -170,7 +171,7 @@ func TestRootInterfaces(t *testing.T) {
 	if left := shown(t); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
-	routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V6) })
+	routes, err := space.Whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V6) })
 	if err != nil {
 		t.Fatal(err)
 	}

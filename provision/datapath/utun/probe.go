@@ -36,9 +36,9 @@ func Probe(config datapath.Config) []Check {
 		need("netlink", err, "")
 		return checks
 	}
-	defer func() { _ = h.close() }()
+	defer func() { _ = h.Close() }()
 	need("kernel module "+kind, haveModule(h), "loaded")
-	need("IPv6 forwarding", h.forwards(), "on")
+	need("IPv6 forwarding", h.Forwards(), "on")
 	need("interfaces", h.interfaces(config), "all are there")
 	need("device "+config.Device, available(h, config.Device), "there, or free to be made")
 	return checks
@@ -51,7 +51,7 @@ func Available() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(haveModule(h), h.close())
+	return errors.Join(haveModule(h), h.Close())
 }
 
 func haveModule(h *host) error {
@@ -64,7 +64,7 @@ func haveModule(h *host) error {
 
 // available tells whether the name of the device is not another interface's.
 func available(h *host, name string) error {
-	link, err := h.nl.LinkByName(name)
+	link, err := h.Netlink.LinkByName(name)
 	if err != nil {
 		return nil //nolint:nilerr // there is none: it will be made
 	}

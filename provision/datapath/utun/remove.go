@@ -21,13 +21,13 @@ func Remove(_ context.Context, config datapath.Config, log zerolog.Logger) error
 	if err != nil {
 		return err
 	}
-	err = errors.Join(remove(h, config.Device), h.close())
+	err = errors.Join(remove(h, config.Device), h.Close())
 	log.Info().Str("device", config.Device).Msg("datapath removed")
 	return err
 }
 
 func remove(h *host, name string) error {
-	link, err := h.nl.LinkByName(name)
+	link, err := h.Netlink.LinkByName(name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return nil
 	}
@@ -52,8 +52,8 @@ func InForce(name string) (ours, others bool) {
 	if err != nil {
 		return false, false
 	}
-	defer func() { _ = h.close() }()
-	link, err := h.nl.LinkByName(name)
+	defer func() { _ = h.Close() }()
+	link, err := h.Netlink.LinkByName(name)
 	if err != nil {
 		return false, false
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ddtb/provision/datapath"
+	"ddtb/provision/datapath/space"
 	"ddtb/provision/lease"
 )
 
@@ -77,7 +78,7 @@ func (r router) delete(prefix netip.Prefix, index int) error {
 }
 
 func (r router) put(route *netlink.Route) error {
-	if err := r.host.nl.RouteReplace(route); err != nil {
+	if err := r.host.Netlink.RouteReplace(route); err != nil {
 		return fmt.Errorf("route to %s: %w", route.Dst, err)
 	}
 	return nil
@@ -85,7 +86,7 @@ func (r router) put(route *netlink.Route) error {
 
 func (r router) take(route *netlink.Route) error {
 	route.AdvMSS = 0
-	if err := r.host.nl.RouteDel(route); err != nil && !errors.Is(err, unix.ESRCH) {
+	if err := r.host.Netlink.RouteDel(route); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("delete route to %s: %w", route.Dst, err)
 	}
 	return nil
@@ -132,8 +133,8 @@ func (r router) set(wanted []netip.Prefix, index int) error {
 
 // ourRoutes are all IPv6 routes of RouteProtocol in the main table.
 func ourRoutes(h *host) ([]netlink.Route, error) {
-	routes, err := whole(func() ([]netlink.Route, error) {
-		return h.nl.RouteListFiltered(netlink.FAMILY_V6,
+	routes, err := space.Whole(func() ([]netlink.Route, error) {
+		return h.Netlink.RouteListFiltered(netlink.FAMILY_V6,
 			&netlink.Route{Protocol: RouteProtocol, Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {

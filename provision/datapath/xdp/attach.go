@@ -15,6 +15,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"ddtb/provision/datapath/space"
 )
 
 // place is a kind of hook.
@@ -68,7 +70,7 @@ func (a *attacher) attach(h hook, p *ebpf.Program) error {
 		return old.Pin(filepath.Join(a.root, version, h.pin()))
 	}
 	var made link.Link
-	err := a.host.do(func() (err error) { made, err = create(h, p); return err })
+	err := a.host.Do(func() (err error) { made, err = create(h, p); return err })
 	if err != nil {
 		return fmt.Errorf("%s: %w", h.pin(), err)
 	}
@@ -188,10 +190,10 @@ func (a *attacher) setFilter(h hook, p *ebpf.Program) error {
 	qdisc := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
 		LinkIndex: h.index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
 	}}
-	if err := a.host.nl.QdiscAdd(qdisc); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := a.host.Netlink.QdiscAdd(qdisc); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("%s: clsact qdisc: %w", h.pin(), err)
 	}
-	err := a.host.nl.FilterReplace(&netlink.BpfFilter{
+	err := a.host.Netlink.FilterReplace(&netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{
 			LinkIndex: h.index, Parent: parentOf(h.place), Handle: filterHandle, Protocol: unix.ETH_P_ALL, Priority: filterPref,
 		},
@@ -205,7 +207,7 @@ func (a *attacher) setFilter(h hook, p *ebpf.Program) error {
 
 // pruneFilters removes our filters from where they are not to be, in the whole namespace.
 func (a *attacher) pruneFilters(keep []hook) error {
-	links, err := a.host.nl.LinkList()
+	links, err := space.Whole(a.host.Netlink.LinkList)
 	if err != nil {
 		return fmt.Errorf("list interfaces: %w", err)
 	}
@@ -222,7 +224,7 @@ func (a *attacher) pruneFilters(keep []hook) error {
 }
 
 func (a *attacher) delFilter(l netlink.Link, p place) error {
-	filters, err := a.host.nl.FilterList(l, parentOf(p))
+	filters, err := space.Whole(func() ([]netlink.Filter, error) { return a.host.Netlink.FilterList(l, parentOf(p)) })
 	if err != nil {
 		return nil //nolint:nilerr // no clsact qdisc, no filter
 	}
@@ -231,7 +233,7 @@ func (a *attacher) delFilter(l netlink.Link, p place) error {
 		if !ok || ours.Name != filterName || ours.Priority != filterPref {
 			continue
 		}
-		if err := a.host.nl.FilterDel(f); err != nil {
+		if err := a.host.Netlink.FilterDel(f); err != nil {
 			return fmt.Errorf("delete filter of %s: %w", l.Attrs().Name, err)
 		}
 	}

@@ -26,7 +26,7 @@ type change struct {
 // each hook the new one in the place of the old; then what is not wanted any more is taken away.
 func (c *change) run() error {
 	d := c.driver
-	if err := d.host.forwards(); err != nil {
+	if err := d.host.Forwards(); err != nil {
 		return err
 	}
 	all, err := d.host.findInterfaces(c.config)
@@ -178,8 +178,8 @@ func (c *change) tidy() error {
 		return err
 	}
 	if before := d.config.Device; before != "" && before != c.config.Device {
-		if l, err := d.host.nl.LinkByName(before); err == nil && l.Type() == "tuntap" {
-			return d.host.nl.LinkDel(l)
+		if l, err := d.host.Netlink.LinkByName(before); err == nil && l.Type() == "tuntap" {
+			return d.host.Netlink.LinkDel(l)
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ddtb/provision/datapath"
+	"ddtb/provision/datapath/space"
 )
 
 // addrGenModeNone keeps the kernel from giving a device a link-local address of its own (IN6_ADDR_GEN_MODE_NONE): it has
@@ -29,7 +30,7 @@ type device struct {
 // openDevice makes the device or takes it over, with its MTU and the sysctls it needs.
 func openDevice(h *host, config datapath.Config, log zerolog.Logger) (*device, error) {
 	d := &device{name: config.Device, fd: -1}
-	if err := h.do(d.attach); err != nil {
+	if err := h.Do(d.attach); err != nil {
 		return nil, fmt.Errorf("device %s: %w", d.name, err)
 	}
 	if err := d.configure(h, config.MTU); err != nil {
@@ -66,7 +67,7 @@ func (d *device) attach() error {
 }
 
 func (d *device) configure(h *host, mtu int) error {
-	link, err := h.nl.LinkByName(d.name)
+	link, err := h.Netlink.LinkByName(d.name)
 	if err != nil {
 		return err
 	}
@@ -81,19 +82,19 @@ func (d *device) configure(h *host, mtu int) error {
 		{"ipv6/conf/" + d.name + "/ignore_routes_with_linkdown", 0},
 		{"ipv4/conf/" + d.name + "/forwarding", 1}, // bpf_fib_lookup asks the interface it is told
 	} {
-		if err := h.setSysctl(setting.name, setting.value); err != nil {
+		if err := h.SetSysctl(setting.name, setting.value); err != nil {
 			return err
 		}
 	}
-	if err := h.nl.LinkSetIP6AddrGenMode(link, addrGenModeNone); err != nil {
+	if err := h.Netlink.LinkSetIP6AddrGenMode(link, addrGenModeNone); err != nil {
 		return fmt.Errorf("no link-local address: %w", err)
 	}
 	if link.Attrs().MTU != mtu {
-		if err := h.nl.LinkSetMTU(link, mtu); err != nil {
+		if err := h.Netlink.LinkSetMTU(link, mtu); err != nil {
 			return fmt.Errorf("mtu %d: %w", mtu, err)
 		}
 	}
-	if err := h.nl.LinkSetUp(link); err != nil {
+	if err := h.Netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}
 	return nil
@@ -117,11 +118,11 @@ func (d *device) write(packet []byte) error {
 
 // setAddress gives the device the server's address and no other.
 func (d *device) setAddress(h *host, server netip.Addr, log zerolog.Logger) error {
-	link, err := h.nl.LinkByIndex(d.index)
+	link, err := h.Netlink.LinkByIndex(d.index)
 	if err != nil {
 		return err
 	}
-	there, err := h.nl.AddrList(link, netlink.FAMILY_V6)
+	there, err := space.Whole(func() ([]netlink.Addr, error) { return h.Netlink.AddrList(link, netlink.FAMILY_V6) })
 	if err != nil {
 		return fmt.Errorf("device %s: list addresses: %w", d.name, err)
 	}
@@ -131,7 +132,7 @@ func (d *device) setAddress(h *host, server netip.Addr, log zerolog.Logger) erro
 			found = true
 			continue
 		}
-		if err := h.nl.AddrDel(link, &a); err != nil {
+		if err := h.Netlink.AddrDel(link, &a); err != nil {
 			return fmt.Errorf("device %s: delete address %s: %w", d.name, a.IPNet, err)
 		}
 	}
@@ -139,7 +140,7 @@ func (d *device) setAddress(h *host, server netip.Addr, log zerolog.Logger) erro
 		return nil
 	}
 	address := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(server, 128)), Flags: unix.IFA_F_NODAD}
-	if err := h.nl.AddrAdd(link, address); err != nil {
+	if err := h.Netlink.AddrAdd(link, address); err != nil {
 		return fmt.Errorf("device %s: add address %s: %w", d.name, server, err)
 	}
 	log.Debug().Stringer("address", server).Str("show", "ip -6 addr show dev "+d.name).Msg("address added")

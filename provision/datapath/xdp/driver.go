@@ -86,7 +86,7 @@ func New(options Options) (*Driver, error) {
 	if err != nil {
 		return nil, errors.Join(err, closeGrace())
 	}
-	d.grace, d.host, d.undo = grace, host, []func() error{host.close, closeGrace}
+	d.grace, d.host, d.undo = grace, host, []func() error{host.Close, closeGrace}
 	return d, nil
 }
 

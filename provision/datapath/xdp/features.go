@@ -32,7 +32,7 @@ const (
 func (h *host) xdpFeatures(index int) (features uint64, known bool, err error) {
 	// Only a socket for another namespace than the thread's own takes CAP_SYS_ADMIN, which the daemon does not have.
 	var socket *nl.NetlinkSocket
-	err = h.do(func() (err error) {
+	err = h.Do(func() (err error) {
 		socket, err = nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_GENERIC)
 		return err
 	})

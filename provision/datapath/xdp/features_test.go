@@ -18,7 +18,7 @@ func TestRootFeatures(t *testing.T) {
 	check(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "dpfeat"}, PeerName: "dpfeatx"}))
 	h, err := newHost()
 	check(t, err)
-	t.Cleanup(func() { check(t, h.close()) })
+	t.Cleanup(func() { check(t, h.Close()) })
 	veth, err := h.inspect("dpfeat")
 	check(t, err)
 	if haveTCX() && !veth.known || veth.known && veth.features&(actBasic|actRedirect) != actBasic|actRedirect {

@@ -49,7 +49,7 @@ func (h *host) findInterfaces(config datapath.Config) ([]*iface, error) {
 }
 
 func (h *host) inspect(name string) (*iface, error) {
-	l, err := h.nl.LinkByName(name)
+	l, err := h.Netlink.LinkByName(name)
 	if err != nil {
 		return nil, fmt.Errorf("interface %s: %w", name, err)
 	}
@@ -124,18 +124,4 @@ func outerMTU(all []*iface) int {
 		}
 	}
 	return smallest
-}
-
-// forwards tells whether the host is a router. The driver does not make it one: that stops every interface from learning
-// its addresses and default route from router advertisements, which is for the operator to weigh.
-func (h *host) forwards() error {
-	on, err := h.sysctl("ipv6/conf/all/forwarding")
-	if err != nil {
-		return fmt.Errorf("is this host an IPv6 router: %w", err)
-	}
-	if on == 0 {
-		return errors.New("net.ipv6.conf.all.forwarding is 0: a tunnel server has to forward IPv6; set it with: " +
-			"sysctl -w net.ipv6.conf.all.forwarding=1 (and net.ipv6.conf.NAME.accept_ra=2 for an interface that takes its default route from router advertisements)")
-	}
-	return nil
 }

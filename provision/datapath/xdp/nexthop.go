@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"ddtb/provision/datapath/space"
 )
 
 // nudValid are the states of a neighbour entry whose link layer address may be used.
@@ -66,7 +68,7 @@ func findWay(h *host, family int, ports map[*iface]uint32) (way, error) {
 
 // onlyDefaultRules fails where policy routing may decide otherwise than the main table.
 func onlyDefaultRules(h *host, family int) error {
-	rules, err := h.nl.RuleList(family)
+	rules, err := space.Whole(func() ([]netlink.Rule, error) { return h.Netlink.RuleList(family) })
 	if err != nil {
 		return fmt.Errorf("list rules: %w", err)
 	}
@@ -81,7 +83,7 @@ func onlyDefaultRules(h *host, family int) error {
 // readRoutes gives the best default route and the destinations of all routes that lead elsewhere.
 func readRoutes(h *host, family int) (gate netlink.Route, others []netip.Prefix, err error) {
 	var defaults, rest []netlink.Route
-	err = h.nl.RouteListFilteredIter(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE, func(r netlink.Route) bool {
+	err = h.Netlink.RouteListFilteredIter(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE, func(r netlink.Route) bool {
 		switch {
 		case r.Table != unix.RT_TABLE_MAIN && r.Table != unix.RT_TABLE_LOCAL:
 		case r.Protocol == RouteProtocol: // programs know the tunnels' addresses
@@ -161,7 +163,7 @@ func except(w *way, prefixes []netip.Prefix) error {
 
 // neighbour is the link layer address of a route's gateway. If it is not known the kernel is asked to find it out.
 func neighbour(h *host, family int, gate netlink.Route) (net.HardwareAddr, error) {
-	neighbours, err := h.nl.NeighList(gate.LinkIndex, family)
+	neighbours, err := space.Whole(func() ([]netlink.Neigh, error) { return h.Netlink.NeighList(gate.LinkIndex, family) })
 	if err != nil {
 		return nil, fmt.Errorf("list neighbours: %w", err)
 	}
@@ -179,7 +181,7 @@ func neighbour(h *host, family int, gate netlink.Route) (net.HardwareAddr, error
 // use has the kernel confirm a neighbour as if a packet had been sent to it (NTF_USE). Programs send past the neighbour
 // table, so nothing else would notice that one has moved.
 func use(h *host, n netlink.Neigh) error {
-	err := h.nl.NeighSet(&netlink.Neigh{LinkIndex: n.LinkIndex, Family: n.Family, IP: n.IP, Flags: netlink.NTF_USE, State: netlink.NUD_NONE})
+	err := h.Netlink.NeighSet(&netlink.Neigh{LinkIndex: n.LinkIndex, Family: n.Family, IP: n.IP, Flags: netlink.NTF_USE, State: netlink.NUD_NONE})
 	if err != nil {
 		return fmt.Errorf("neighbour %s: %w", n.IP, err)
 	}
@@ -191,7 +193,7 @@ const maxWarm = 256
 
 // keepWarm confirms the neighbours that have not been for a while.
 func keepWarm(h *host, i *iface) error {
-	neighbours, err := h.nl.NeighList(i.index, netlink.FAMILY_ALL)
+	neighbours, err := space.Whole(func() ([]netlink.Neigh, error) { return h.Netlink.NeighList(i.index, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("neighbours of %s: %w", i.name, err)
 	}

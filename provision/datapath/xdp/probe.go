@@ -42,8 +42,8 @@ func Probe(config datapath.Config) []Check {
 		p.need("netlink", err, "")
 		return p.checks
 	}
-	defer func() { _ = h.close() }()
-	p.need("IPv6 forwarding", h.forwards(), "on")
+	defer func() { _ = h.Close() }()
+	p.need("IPv6 forwarding", h.Forwards(), "on")
 	p.interfaces(h, config)
 	return p.checks
 }

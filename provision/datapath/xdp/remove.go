@@ -32,7 +32,7 @@ func Remove(_ context.Context, config datapath.Config, log zerolog.Logger) error
 		// Not empty if somebody else keeps something there, and then it is theirs.
 		_ = os.Remove(config.PinPath)
 	}
-	errs = append(errs, removeDevice(h, config.Device), h.close())
+	errs = append(errs, removeDevice(h, config.Device), h.Close())
 	log.Info().Str("device", config.Device).Str("pins", config.PinPath).Msg("datapath removed")
 	return errors.Join(errs...)
 }
@@ -43,12 +43,12 @@ func removeDevice(h *host, name string) error {
 	for _, route := range routes {
 		errs = append(errs, delRoute(h, &route))
 	}
-	l, err := h.nl.LinkByName(name)
+	l, err := h.Netlink.LinkByName(name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return errors.Join(errs...)
 	}
 	if err == nil && l.Type() == "tuntap" {
-		err = h.nl.LinkDel(l)
+		err = h.Netlink.LinkDel(l)
 	}
 	if err != nil {
 		errs = append(errs, fmt.Errorf("device %s: %w", name, err))

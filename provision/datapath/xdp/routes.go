@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ddtb/provision/datapath"
+	"ddtb/provision/datapath/space"
 )
 
 // guardMetric is that of the routes that stand behind those to the device: if it is taken down, packets for the tunnels
@@ -101,8 +102,10 @@ func (d *device) setRoutes(h *host, wanted []netip.Prefix, log zerolog.Logger) e
 
 // ourRoutes are all IPv6 routes of RouteProtocol in the main table, but for those to single subscribers.
 func ourRoutes(h *host) ([]netlink.Route, error) {
-	routes, err := h.nl.RouteListFiltered(netlink.FAMILY_V6,
-		&netlink.Route{Protocol: RouteProtocol, Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+	routes, err := space.Whole(func() ([]netlink.Route, error) {
+		return h.Netlink.RouteListFiltered(netlink.FAMILY_V6,
+			&netlink.Route{Protocol: RouteProtocol, Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
@@ -111,14 +114,14 @@ func ourRoutes(h *host) ([]netlink.Route, error) {
 
 func addRoute(h *host, route *netlink.Route) error {
 	// Appended: beside a route of another device to the same prefix, which is taken away afterwards.
-	if err := h.nl.RouteAppend(route); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := h.Netlink.RouteAppend(route); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add route to %s: %w", route.Dst, err)
 	}
 	return nil
 }
 
 func delRoute(h *host, route *netlink.Route) error {
-	if err := h.nl.RouteDel(route); err != nil && !errors.Is(err, unix.ESRCH) {
+	if err := h.Netlink.RouteDel(route); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("delete route to %s: %w", route.Dst, err)
 	}
 	return nil

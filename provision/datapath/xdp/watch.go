@@ -57,7 +57,7 @@ func (d *Driver) startWatch() (*watcher, error) {
 		mine := *i
 		w.places[&mine] = port
 	}
-	if err := d.host.do(w.subscribe); err != nil {
+	if err := d.host.Do(w.subscribe); err != nil {
 		return nil, fmt.Errorf("watch routes and neighbours: %w", err)
 	}
 	w.state.forget()
