@@ -39,7 +39,7 @@ func (c Chain) Shared() []Mechanism {
 // Authenticate implements Authenticator.
 func (c Chain) Authenticate(ctx context.Context, login Login) (Subscriber, error) {
 	mechanism := login.Credential.Mechanism()
-	last := fmt.Errorf("no backend verifies %s: %w", mechanism, ErrUnknown)
+	var last error
 	for _, backend := range c {
 		if !slices.Contains(backend.Mechanisms(), mechanism) {
 			continue
@@ -52,6 +52,9 @@ func (c Chain) Authenticate(ctx context.Context, login Login) (Subscriber, error
 			return Subscriber{}, err
 		}
 		last = err
+	}
+	if last == nil {
+		last = fmt.Errorf("no backend verifies %s: %w", mechanism, ErrUnknown)
 	}
 	return Subscriber{}, last
 }

@@ -39,8 +39,9 @@ type AuthOptions struct {
 
 // Authenticator implements aaa.Authenticator over a Client.
 type Authenticator struct {
-	client *Client
-	o      AuthOptions
+	client     *Client
+	o          AuthOptions
+	mechanisms []aaa.Mechanism
 }
 
 // NewAuthenticator says what is wrong with o.
@@ -55,24 +56,27 @@ func NewAuthenticator(client *Client, o AuthOptions) (*Authenticator, error) {
 	if o.Rates == nil {
 		o.Rates = RateSources
 	}
-	return &Authenticator{client: client, o: o}, nil
+	return &Authenticator{client: client, o: o, mechanisms: o.mechanisms()}, nil
 }
 
-// Mechanisms implements aaa.Authenticator.
-func (a *Authenticator) Mechanisms() []aaa.Mechanism {
+// mechanisms are those that can be verified with these options.
+func (o AuthOptions) mechanisms() []aaa.Mechanism {
 	var out []aaa.Mechanism
-	if a.o.Digest != DigestOff {
+	if o.Digest != DigestOff {
 		out = append(out, aaa.MechanismDigestMD5)
 	}
-	if a.o.Cram {
+	if o.Cram {
 		out = append(out, aaa.MechanismCramMD5)
 	}
 	out = append(out, aaa.MechanismPlain)
-	if a.o.Guest.Username != "" {
+	if o.Guest.Username != "" {
 		out = append(out, aaa.MechanismAnonymous)
 	}
 	return out
 }
+
+// Mechanisms implements aaa.Authenticator.
+func (a *Authenticator) Mechanisms() []aaa.Mechanism { return a.mechanisms }
 
 // Authenticate implements aaa.Authenticator. A RADIUS server does not tell an unknown subscriber from a wrong password, so
 // an Access-Reject is aaa.ErrRejected and ends a chain.
