@@ -94,6 +94,22 @@ func TestHugeAnswer(t *testing.T) {
 	}
 }
 
+// TestWindowsReasons: what Active Directory tells by a number is told in words, and a number it never sent is not guessed at.
+func TestWindowsReasons(t *testing.T) {
+	for message, want := range map[string]string{
+		"80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, data 775, v1db1": "v1db1 (the account is locked after too many wrong passwords)",
+		"80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, data 52E, v1db1": "v1db1 (wrong password)",
+		"80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, data 773":        "data 773 (the password must be changed first)",
+		"80090308: LdapErr: DSID-0C0903A9, comment: AcceptSecurityContext error, data 57, v1db1":  "data 57, v1db1",
+		"data 775,": "data 775,",
+	} {
+		a := open(t, ldap.Options{URLs: []string{answers(t, 49, message)}, Base: ldaptest.Suffix})
+		if _, err := try(a, aaa.MechanismPlain, "alice", "wonderland"); !errors.Is(err, aaa.ErrRejected) || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", message, err, want)
+		}
+	}
+}
+
 // TestBindAnswers: what a directory may say to a subscriber's bind. Where it has not looked at the password he is not told that it is wrong.
 func TestBindAnswers(t *testing.T) {
 	for _, test := range []struct {

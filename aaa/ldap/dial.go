@@ -43,7 +43,7 @@ func (s *server) dial(ctx context.Context) (*ldapv3.Conn, error) {
 	defer cancel()
 	conn, err := s.encrypted(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", s.url, errServer, err)
+		return nil, fmt.Errorf("%s: %w: %w", s.url, errServer, advise(err))
 	}
 	conn.SetTimeout(s.o.Timeout) // without it a silent server is waited for without end
 	return conn, nil

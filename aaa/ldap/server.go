@@ -173,19 +173,6 @@ func (s *server) bind(ctx context.Context, dn, password string) error {
 	}
 }
 
-// explain adds why a bind was refused, if the directory has a password policy that tells (draft-behera-ldap-password-policy): the code
-// alone is that of a wrong password.
-func explain(err error, result *ldapv3.SimpleBindResult) error {
-	if result == nil {
-		return err
-	}
-	policy, ok := ldapv3.FindControl(result.Controls, ldapv3.ControlTypeBeheraPasswordPolicy).(*ldapv3.ControlBeheraPasswordPolicy)
-	if !ok || policy.Error < 0 {
-		return err
-	}
-	return fmt.Errorf("%w (%s)", err, policy.ErrorString)
-}
-
 // binder takes an idle connection or opens one.
 func (s *server) binder(ctx context.Context) (conn *ldapv3.Conn, idle bool, err error) {
 	for {
