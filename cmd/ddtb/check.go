@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -95,12 +97,24 @@ func report(out io.Writer, findings []finding) error {
 		case f.lacks:
 			mark = "no   "
 		}
-		fmt.Fprintf(out, "%s %s: %s\n", mark, f.what, f.detail)
+		fmt.Fprintf(out, "%s %s\n", mark, visible(f.what+": "+f.detail))
 	}
 	if bad > 0 {
 		return fmt.Errorf("%d of %d checks failed", bad, len(findings))
 	}
 	return nil
+}
+
+// visible is a text without what a terminal would obey, since servers choose parts of it. A second line stands under the first, so
+// that none can be taken for a finding.
+func visible(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if r != '\n' && unicode.IsControl(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, text)
+	return strings.ReplaceAll(text, "\n", "\n      ")
 }
 
 // check looks at what the host must have for a completed configuration.

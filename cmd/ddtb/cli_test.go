@@ -143,6 +143,16 @@ func TestHostCompleteFails(t *testing.T) {
 	}
 }
 
+// TestReport: what a server chose commands no terminal and looks like no other finding.
+func TestReport(t *testing.T) {
+	var out strings.Builder
+	err := report(&out, []finding{{what: "login", detail: "accepted as \x1b[2Jalice\r\u009b\xff\nok    login: accepted", bad: true}, {what: "redis \a", detail: "8.0"}})
+	const want = "FAIL  login: accepted as \ufffd[2Jalice\ufffd\ufffd\ufffd\n      ok    login: accepted\nok    redis \ufffd: 8.0\n"
+	if out.String() != want || err == nil {
+		t.Errorf("got %q, %v, want %q", out.String(), err, want)
+	}
+}
+
 // TestCheckHost: what is missing is said with what to do.
 func TestCheckHost(t *testing.T) {
 	dir := t.TempDir()
