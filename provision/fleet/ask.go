@@ -123,7 +123,8 @@ func (a *Agent) Drain(ctx context.Context, node string, on bool) error {
 		if seen = nodes[at]; on && len(choose(slices.Delete(nodes, at, at+1), 1)) == 0 {
 			return false, ErrNowhere
 		}
-		return on == (seen.State == Draining || seen.State == Drained), nil
+		there := seen.State != Gone && seen.State != Stopped // else nothing is known of what it would do
+		return there && on == (seen.State == Draining || seen.State == Drained), nil
 	}
 	if done, err := look(); done || err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -121,6 +122,7 @@ type server struct {
 	*fleet.Agent
 	name    string
 	broker  *provision.Broker
+	follows chan struct{} // closed once it hears what the others write
 	path    *datapath.Null
 	records *aaatest.Recorder
 	stop    func()
@@ -145,7 +147,7 @@ func start(t *testing.T, n byte, store lease.Store, board fleet.Board, change fu
 	c := config(s.name)
 	options := fleet.Options{
 		Name: s.name, Address: netip.AddrFrom4([4]byte{192, 0, 2, n}), Version: "test", Pace: 1000,
-		Heartbeat: 20 * time.Millisecond, Refresh: time.Hour, Logger: zerolog.Nop(), Metrics: prometheus.NewRegistry(),
+		Heartbeat: 200 * time.Millisecond, Refresh: time.Hour, Logger: zerolog.Nop(), Metrics: prometheus.NewRegistry(),
 	}
 	if change != nil {
 		change(&options, &c)
@@ -159,6 +161,10 @@ func start(t *testing.T, n byte, store lease.Store, board fleet.Board, change fu
 	s.broker, err = provision.New(c, provision.Deps{Store: store, Datapath: s.path, Accountant: s.records, Logger: zerolog.Nop()})
 	must(t, err)
 	must(t, s.broker.Recover(t.Context()))
+	s.follows = make(chan struct{})
+	if board != nil {
+		board = &heard{Board: board, ready: sync.OnceFunc(func() { close(s.follows) })}
+	}
 	s.Agent, err = fleet.New(s.broker, board, options)
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -226,9 +232,27 @@ func (s *server) stopped(session provision.Session, cause aaa.Cause) {
 	}
 }
 
-// sees awaits that a server knows others in these states.
+// heard is a board that tells when it is followed.
+type heard struct {
+	fleet.Board
+	ready func()
+}
+
+// Follow implements fleet.Reader.
+func (h *heard) Follow(ctx context.Context, node string, f fleet.Follower) error {
+	ready := f.Ready
+	f.Ready = func() { ready(); h.ready() }
+	return h.Board.Follow(ctx, node, f)
+}
+
+// sees awaits that a server hears the others and knows them in these states.
 func (s *server) sees(want map[string]fleet.NodeState) {
 	s.Helper()
+	select {
+	case <-s.follows:
+	case <-time.After(patience):
+		s.Fatalf("%s does not hear the others", s.name)
+	}
 	until(s.T, s.name+" sees the others", func() bool {
 		nodes, err := s.Nodes(context.Background())
 		must(s.T, err)
