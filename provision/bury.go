@@ -5,12 +5,17 @@ package provision
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"ddtb/aaa"
 )
 
-// burialMost is how many sessions one call of Bury ends, about.
-const burialMost = 4096
+// Bounds of one call of Bury.
+const (
+	burialMost  = 4096            // sessions, about
+	burialTime  = 5 * time.Minute // to read what there is and give the records; the next call goes on
+	burialClaim = 8 * time.Minute // nobody else does the same meanwhile: also not while what was begun is released
+)
 
 // Left counts what there is to bury of a server that shares the lease store.
 //
@@ -40,13 +45,22 @@ func (b *Broker) Left(ctx context.Context, node string) (left Burial, err error)
 //
 // The server must not forward any more: the leases rest as any that are given back, and go to others then.
 //
-// Errors: ErrAlive, ErrBusy, those of the store and the accountant.
+// Only one server at a time does that for another one: two would give each Stop record twice.
+//
+// Errors: ErrAlive, ErrClaimed, ErrBusy, those of the peers, the store and the accountant.
 func (b *Broker) Bury(ctx context.Context, node string, nas aaa.NAS) (done, left Burial, err error) {
 	b.burying.Lock()
 	defer b.burying.Unlock()
 	if err := b.dead(ctx, node); err != nil {
 		return done, left, err
 	}
+	yield, err := b.others().Claim(ctx, node, burialClaim)
+	if err != nil {
+		return done, left, fmt.Errorf("bury %.64q: %w", node, err)
+	}
+	defer yield()
+	ctx, cancel := context.WithTimeout(ctx, burialTime)
+	defer cancel()
 	r := b.remains(node)
 	r.nas = &nas
 	if nas.Identifier == "" {

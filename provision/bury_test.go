@@ -3,13 +3,64 @@
 package provision
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"ddtb/aaa"
 	"ddtb/provision/lease"
 )
+
+// Two servers that bury the same one at the same time give each session one Stop record: one of them is refused, and finds
+// nothing left when it tries again.
+func TestBuryTwiceAtOnce(t *testing.T) {
+	w := start(t, testConfig())
+	peers := neighbours{gone: map[string]bool{}, claimed: new(atomic.Bool)}
+	dead, third := beside(w, "dead", peers), beside(w, "third", peers)
+	for i := range 50 {
+		dead.login(request(fmt.Sprint("user", i), client(i, 1)))
+	}
+	peers.gone["dead"] = true
+	under, refused := make(chan struct{}, 50), make(chan error, 1)
+	third.accountant = failing{third.records, func(r aaa.Record) bool {
+		if r.Status != aaa.StatusStop {
+			return false
+		}
+		under <- struct{}{} // the first waits in its first record for the second
+		if err := <-refused; !errors.Is(err, ErrClaimed) {
+			t.Errorf("bury at two servers at once: %v", err)
+		}
+		refused <- ErrClaimed
+		return false
+	}}
+	third.restart()
+	go func() {
+		<-under
+		_, _, err := w.Bury(t.Context(), "dead", aaa.NAS{})
+		refused <- err
+	}()
+	done, left, err := third.Bury(t.Context(), "dead", aaa.NAS{})
+	if want := (Burial{50, 50}); err != nil || done != want || left != (Burial{}) {
+		t.Errorf("done is %+v, left %+v, %v", done, left, err)
+	}
+	if done, left, err := w.Bury(t.Context(), "dead", aaa.NAS{}); err != nil || done != (Burial{}) || left != (Burial{}) {
+		t.Errorf("afterwards done is %+v, left %+v, %v", done, left, err)
+	}
+	stops := func(w *world) (n int) {
+		for _, r := range w.records.Records() {
+			if r.Status == aaa.StatusStop {
+				n++
+			}
+		}
+		return n
+	}
+	if a, b := stops(third), stops(w); a != 50 || b != 0 {
+		t.Errorf("%d and %d Stop records, expected 50 and none", a, b)
+	}
+}
 
 // What a server has left that is gone for good gets one Stop record each, in its name, and its leases are free by the usual rules.
 func TestBury(t *testing.T) {

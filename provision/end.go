@@ -126,7 +126,7 @@ func (b *Broker) finish(ctx context.Context, e *entry) error {
 	b.mu.Lock()
 	b.remove(e)
 	b.mu.Unlock()
-	b.logSession(e).Stringer("cause", end.cause).Dur("time", time.Duration(end.at-e.since)*time.Millisecond).Msg("session ended")
+	b.logSession(e).Stringer("cause", end.cause).Dur("lasted", time.Duration(end.at-e.since)*time.Millisecond).Msg("session ended")
 	return nil
 }
 

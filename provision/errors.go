@@ -17,5 +17,6 @@ var (
 	ErrBusy            = errors.New("server too busy")                             // 530: try again later
 	ErrNotFound        = errors.New("no such session")
 	ErrAlive           = errors.New("the server is there, or was until a few seconds ago")
+	ErrClaimed         = errors.New("another server ends what it has left")
 	ErrInvalid         = errors.New("more than a session can keep") // 310
 )

@@ -17,6 +17,9 @@ type Peers interface {
 	Alive(ctx context.Context, node string) bool
 	// Seen is when the client of another server's session was last heard of, zero if that is not known.
 	Seen(ctx context.Context, session string) time.Time
+	// Claim makes this server the only one that ends what another has left, until yield is called or the time of keep is over.
+	// ErrClaimed if another one is that already, with its name; any other error tells that it cannot be known.
+	Claim(ctx context.Context, node string, keep time.Duration) (yield func(), err error)
 }
 
 // Join makes the Broker mind the sessions of other servers: a subscriber's limit is one for all of them together. It is called before

@@ -4,6 +4,8 @@ package provision
 
 import (
 	"context"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,8 +15,19 @@ import (
 
 // neighbours are Peers as a test wants them.
 type neighbours struct {
-	gone map[string]bool
-	seen map[string]time.Time
+	gone    map[string]bool
+	seen    map[string]time.Time
+	claimed *atomic.Bool // nil: there is only one that claims
+}
+
+func (n neighbours) Claim(_ context.Context, node string, _ time.Duration) (yield func(), err error) {
+	if n.claimed == nil {
+		return func() {}, nil
+	}
+	if !n.claimed.CompareAndSwap(false, true) {
+		return nil, fmt.Errorf("%s: %w", node, ErrClaimed)
+	}
+	return func() { n.claimed.Store(false) }, nil
 }
 
 func (n neighbours) Alive(_ context.Context, node string) bool { return !n.gone[node] }

@@ -32,8 +32,8 @@ func (t *tool) serverBuryCommand() *cobra.Command {
 this server in the name of the other one, and gives its address and prefix back. They rest and then go to others, so nothing may
 forward for them any more: switch the host off first. The counters are those that the last Interim-Update told, or later ones.
 
-It is refused while the server is heard of, and for some seconds after. A server that only restarts needs it not: it goes on
-with its sessions. After an error the same command does what is left.
+It is refused while the server is heard of, for some seconds after, and while another server does it. A server that only restarts
+needs it not: it goes on with its sessions. After an error the same command does what is left.
 
 RADIUS knows the sessions by the names that the other server gave itself. If aaa.radius.nas_identifier or nas_address was set in
 its ddtb.toml, give the same here; else its name is given, and the address that each tunnel ended at.`,

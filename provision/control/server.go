@@ -198,6 +198,7 @@ func asError(err error) *Error {
 	}{
 		{provision.ErrNotFound, http.StatusNotFound, "it may have ended; see the list of sessions"},
 		{provision.ErrAlive, http.StatusConflict, "only what a server that is gone for good has left can be ended; see the list of servers"},
+		{provision.ErrClaimed, http.StatusConflict, "see there, or try again when it is done"},
 		{fleet.ErrNotFound, http.StatusNotFound, "see the lists of servers and sessions"},
 		{fleet.ErrNowhere, http.StatusConflict, "its clients could go nowhere; see the list of servers"},
 		{fleet.ErrUnavailable, http.StatusServiceUnavailable, "try again"},

@@ -24,6 +24,7 @@
 //	ddtb:node:<name>          hash     address, epoch, load, sessions, capacity, version, state; gone soon after the server is
 //	ddtb:node:<name>:sessions zset     its sessions by the Unix time of the client's last packet
 //	ddtb:node:<name>:commands stream   what the server is asked to do by the others
+//	ddtb:node:<name>:claim    string   the server that ends what this one has left; gone when it is done
 //	ddtb:nodes                zset     names of servers by the Unix time of their last sign of life
 //	ddtb:events               stream   login, logout, takeover, kick, failover; capped
 //

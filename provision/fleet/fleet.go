@@ -112,6 +112,9 @@ type Writer interface {
 	Announce(ctx context.Context, node Node, alive time.Duration) (known bool, err error)
 	// Write puts a batch of the named server on the board.
 	Write(ctx context.Context, node string, batch Batch) error
+	// Claim makes by, a server, the only one that ends what the named one has left, for as long as keep says, also if it is that
+	// already; with a keep of 0 it is so no longer. holder is who that is now: by, or another that was first.
+	Claim(ctx context.Context, node, by string, keep time.Duration) (holder string, err error)
 	// Prune drops those sessions of the named server that keep says no to.
 	Prune(ctx context.Context, node string, keep func(session string) bool) error
 }

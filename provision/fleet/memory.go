@@ -20,6 +20,7 @@ type Memory struct {
 	mu        sync.Mutex
 	nodes     map[string]announced
 	sessions  map[string]posted
+	claims    map[string]claimed
 	followers map[*follower]struct{}
 }
 
@@ -35,6 +36,12 @@ type posted struct {
 	until time.Time
 }
 
+// claimed is who ends what a server has left, and for how long.
+type claimed struct {
+	by    string
+	until time.Time
+}
+
 // follower is one call of Follow. What comes waits in queue.
 type follower struct {
 	node  string
@@ -47,7 +54,8 @@ func NewMemory(clock func() time.Time) *Memory {
 	if clock == nil {
 		clock = time.Now
 	}
-	return &Memory{clock: clock, nodes: make(map[string]announced), sessions: make(map[string]posted), followers: make(map[*follower]struct{})}
+	return &Memory{clock: clock, nodes: make(map[string]announced), sessions: make(map[string]posted),
+		claims: make(map[string]claimed), followers: make(map[*follower]struct{})}
 }
 
 var _ Board = (*Memory)(nil)
@@ -92,6 +100,18 @@ func (m *Memory) tell(node string, what func(Follower)) {
 		default:
 		}
 	}
+}
+
+// Claim implements Board.
+func (m *Memory) Claim(_ context.Context, node, by string, keep time.Duration) (holder string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.clock()
+	if c := m.claims[node]; c.by != by && c.until.After(now) {
+		return c.by, nil
+	}
+	m.claims[node] = claimed{by, now.Add(keep)}
+	return by, nil
 }
 
 // Prune implements Board.

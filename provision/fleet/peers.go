@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -25,6 +26,27 @@ func (a *Agent) Alive(ctx context.Context, node string) bool {
 	}
 	at := slices.IndexFunc(nodes, func(n Node) bool { return n.Name == node })
 	return at >= 0 && nodes[at].State != Gone
+}
+
+// Claim implements provision.Peers.
+func (a *Agent) Claim(ctx context.Context, node string, keep time.Duration) (yield func(), err error) {
+	claim := func(ctx context.Context, keep time.Duration) (holder string, err error) {
+		ctx, cancel := context.WithTimeout(ctx, ioTimeout)
+		defer cancel()
+		return a.board.Claim(ctx, node, a.Name, keep)
+	}
+	holder, err := claim(ctx, keep)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if holder != a.Name {
+		return nil, fmt.Errorf("server %.64q does it: %w", holder, provision.ErrClaimed)
+	}
+	return func() {
+		if _, err := claim(context.WithoutCancel(ctx), 0); err != nil {
+			a.Logger.Warn().Err(err).Str("server", node).Msg("what a server has left is kept from the others for some minutes")
+		}
+	}, nil
 }
 
 // Seen implements provision.Peers: as of the last time that the other server wrote all its sessions.

@@ -33,6 +33,7 @@ const (
 func nodeKey(name string) string     { return prefixNode + name }
 func sessionsKey(name string) string { return prefixNode + name + ":sessions" }
 func commandsKey(name string) string { return prefixNode + name + ":commands" }
+func claimKey(name string) string    { return prefixNode + name + ":claim" }
 func sessionKey(id string) string    { return prefixSession + id }
 
 // Redis is a Board in Redis, of the keys in the package comment. All of them are of this package alone.
@@ -113,6 +114,26 @@ func (r *Redis) drop(ctx context.Context, p redis.Pipeliner, list string, ids []
 		members[i] = id
 	}
 	p.ZRem(ctx, list, members...)
+}
+
+// claim gives a key to who asks, for some milliseconds, unless another one has it; for 0 it takes it back. It may be sent twice.
+var claim = redis.NewScript(`
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return holder end
+if tonumber(ARGV[2]) > 0 then
+	redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+else
+	redis.call('DEL', KEYS[1])
+end
+return ARGV[1]`)
+
+// Claim implements Board.
+func (r *Redis) Claim(ctx context.Context, node, by string, keep time.Duration) (holder string, err error) {
+	holder, err = claim.Run(ctx, r.client, []string{claimKey(node)}, by, keep.Milliseconds()).Text()
+	if err != nil {
+		return "", fmt.Errorf("redis: claim %s: %w", node, err)
+	}
+	return holder, nil
 }
 
 // Prune implements Board.

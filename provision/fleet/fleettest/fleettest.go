@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) (a, b fleet.Board)) {
 		"Many":     many,
 		"Expiry":   expiry,
 		"Prune":    prune,
+		"Claim":    claim,
 		"Events":   events,
 		"Commands": commands,
 	} {
@@ -87,6 +88,31 @@ func until(t *testing.T, what string, reached func() bool) {
 			t.Fatalf("not reached: %s", what)
 		}
 	}
+}
+
+// claim: one server at a time, until it yields or its time is over.
+func claim(t *testing.T, a, b fleet.Board) {
+	ask := func(at fleet.Board, node, by string, keep time.Duration, want string) {
+		t.Helper()
+		holder, err := at.Claim(t.Context(), node, by, keep)
+		must(t, err)
+		if holder != want {
+			t.Errorf("%s claims %s for %v: it is %s's, expected %s", by, node, keep, holder, want)
+		}
+	}
+	ask(a, "dead", "ts1", long, "ts1")
+	ask(b, "dead", "ts2", long, "ts1")
+	ask(b, "dead", "ts2", 0, "ts1") // yields nothing
+	ask(b, "other", "ts2", long, "ts2")
+	ask(a, "dead", "ts1", long, "ts1")
+	ask(a, "dead", "ts1", 0, "ts1")
+	ask(b, "dead", "ts2", 10*time.Millisecond, "ts2")
+	until(t, "the time of the claim is over", func() bool {
+		holder, err := a.Claim(t.Context(), "dead", "ts1", long)
+		must(t, err)
+		return holder == "ts1"
+	})
+	ask(b, "dead", "ts2", long, "ts1")
 }
 
 func nodes(t *testing.T, a, b fleet.Board) {
