@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -71,7 +72,7 @@ func (r *Redis) acquireIn(ctx context.Context, p *sharedPool, req Request) (l Le
 		if err != nil {
 			return heldLease(p, a), err
 		}
-		epoch, undo, err := r.claim(ctx, p, req, false)
+		epoch, undo, err := r.claim(ctx, p, req, time.Time{})
 		if err != nil {
 			return Lease{}, err
 		}
@@ -228,11 +229,16 @@ func (r *Redis) plain() []Pool {
 	return out
 }
 
-// claim has an owner of a pool claim his foreign prefix, and ends the leases whose claims gave way. epoch is that of the
-// claims; undo is for a claim that no lease came of.
-func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, his bool) (epoch string, undo func(context.Context) error, err error) {
+// claim has an owner of a pool claim his foreign prefix, and ends the leases whose claims gave way. since is when the session got
+// its lease, zero if it has none yet: what a later session of his has claimed stays. epoch is that of the claims; undo is for a
+// claim that no lease came of.
+func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, since time.Time) (epoch string, undo func(context.Context) error, err error) {
+	began := ""
+	if !since.IsZero() {
+		began = strconv.FormatInt(since.UnixMilli(), 10)
+	}
 	a, err := r.run(ctx, scriptClaim, r.foreign, p.Name, req.Owner, req.Session, req.TTL.Milliseconds(), req.Foreign.String(),
-		rangeOf(req.Foreign), flag(his), req.Node)
+		rangeOf(req.Foreign), flag(!since.IsZero()), req.Node, began)
 	if err != nil {
 		return "", nil, err
 	}
@@ -247,7 +253,7 @@ func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, his bool)
 		if o.text(0) == p.Name && o.text(1) == req.Owner {
 			again := undo
 			undo = func(ctx context.Context) error {
-				_, err := r.run(ctx, scriptClaim, r.foreign, p.Name, req.Owner, o.text(2), max(1, o.number(5)), o.text(3), o.text(4), "1", req.Node)
+				_, err := r.run(ctx, scriptClaim, r.foreign, p.Name, req.Owner, o.text(2), max(1, o.number(5)), o.text(3), o.text(4), "1", req.Node, 0)
 				return errors.Join(again(ctx), err)
 			}
 			continue

@@ -149,7 +149,7 @@ func (r *Redis) reclaim(ctx context.Context, p *sharedPool, ttl time.Duration, c
 		}
 		// Lost with a failover, perhaps, and nobody else's: then he claims it again.
 		if t, ok := r.served.get(p, c.Index); ok && t.session == c.Session && t.foreign.IsValid() {
-			if epoch, _, err := r.claim(ctx, p, t.request(p, ttl), true); err == nil {
+			if epoch, _, err := r.claim(ctx, p, t.request(p, ttl), t.since); err == nil {
 				r.served.change(p, c.Index, c.Session, func(t *tenure) { t.claimed = epoch })
 				continue
 			}

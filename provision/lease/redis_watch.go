@@ -202,7 +202,7 @@ func (r *Redis) claimAgain(ctx context.Context, p *sharedPool, index uint32, t t
 	if !t.foreign.IsValid() {
 		return "", true, nil
 	}
-	epoch, _, err = r.claim(ctx, p, t.request(p, max(0, t.end.Sub(r.clock()))), true)
+	epoch, _, err = r.claim(ctx, p, t.request(p, max(0, t.end.Sub(r.clock()))), t.since)
 	if errors.Is(err, ErrTaken) {
 		r.lose(p, index, t)
 		return "", false, nil

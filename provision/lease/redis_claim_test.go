@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+
+package lease
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+	"time"
+
+	"ddtb/provision/redis/redistest"
+)
+
+// openNode opens the store of one server, past the grace of a new pool.
+func openNode(t *testing.T, s *redistest.Server, node string) *Redis {
+	t.Helper()
+	pools := []Pool{{Name: "homes", Size: 16, EndpointBase: netip.MustParseAddr("2001:db8:f000:1::")}}
+	r, err := OpenRedis(t.Context(), pools, RedisOptions{Conn: redistest.Open(t, s.Options()), Node: node, Grace: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	for _, err := range r.All(t.Context()) { // it knows then what it serves, and says so
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	probe := Request{Pool: "homes", Owner: node, Session: node, Node: node, TTL: time.Hour, Foreign: netip.MustParsePrefix("2001:dba::/48")}
+	for deadline := time.Now().Add(time.Minute); ; {
+		l, err := r.Acquire(t.Context(), probe)
+		if err == nil {
+			if err := r.Release(t.Context(), Holder{Pool: "homes", Index: l.Index, Session: node}); err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+		if !errors.Is(err, ErrGrace) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestClaimOfEarlierSession: what a server says late of a session, while its subscriber has a newer one, takes the newer one's
+// foreign prefix from nobody: not when it is another, not when the newer one is at another server, and not when the old one ends.
+func TestClaimOfEarlierSession(t *testing.T) {
+	s := redistest.Start(t)
+	one, two := openNode(t, s, "one"), openNode(t, s, "two")
+	wide, narrow := netip.MustParsePrefix("2001:db9::/48"), netip.MustParsePrefix("2001:db9:0:1::/64")
+	take := func(r *Redis, owner, session string, prefix netip.Prefix) (Lease, error) {
+		time.Sleep(2 * time.Millisecond) // sessions of one subscriber begin apart
+		return r.Acquire(context.Background(), Request{
+			Pool: "homes", Owner: owner, Session: session, Node: r.options.Node, TTL: time.Hour, Foreign: prefix,
+		})
+	}
+	denied := func(what string, prefix netip.Prefix) {
+		t.Helper()
+		if _, err := take(one, "mallory", "m", prefix); !errors.Is(err, ErrTaken) {
+			t.Errorf("%s: another one gets %v: %v", what, prefix, err)
+		}
+	}
+	for _, c := range []struct {
+		name      string
+		at        *Redis // where the newer session is
+		old, next netip.Prefix
+	}{{"other prefix", one, wide, narrow}, {"same prefix", one, wide, wide}, {"other server", two, wide, wide}, {"both", two, wide, narrow}} {
+		first, err := take(one, "alice", "old", c.old)
+		if err != nil {
+			t.Fatal(c.name, err)
+		}
+		late, _ := one.served.get(one.pools[0], first.Index)
+		second, err := take(c.at, "alice", "next", c.next)
+		if err != nil {
+			t.Fatal(c.name, err)
+		}
+		one.served.drop(one.pools[0], first.Index, "old") // it has ended meanwhile
+		if _, _, err := one.claimAgain(t.Context(), one.pools[0], first.Index, late); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		denied(c.name, c.next)
+		if err := c.at.Release(t.Context(), Holder{Pool: "homes", Index: second.Index, Session: "next"}); err != nil {
+			t.Fatal(c.name, err)
+		}
+		got, err := take(one, "bob", "b", wide)
+		if err != nil {
+			t.Errorf("%s: %v is not free in the end: %v", c.name, wide, err)
+		}
+		if err := one.Release(t.Context(), Holder{Pool: "homes", Index: got.Index, Session: "b"}); err != nil {
+			t.Fatal(c.name, err)
+		}
+	}
+}
