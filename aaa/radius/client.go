@@ -91,7 +91,7 @@ func NewClient(o Options) (*Client, error) {
 // last, and again until one answers or the time is over. The error then wraps aaa.ErrUnavailable.
 func (c *Client) Exchange(ctx context.Context, code radius.Code, build Builder) (*Reply, error) {
 	q := question{code: code, build: build, end: time.Now().Add(c.timeout)}
-	var last error
+	var last, before error
 	for {
 		began := time.Now()
 		order := c.order(began)
@@ -105,13 +105,17 @@ func (c *Client) Exchange(ctx context.Context, code radius.Code, build Builder) 
 			if errors.As(err, &bad) {
 				return nil, bad.error
 			}
-			last = fmt.Errorf("server %s: %w", s.Name, err)
+			before, last = last, fmt.Errorf("server %s: %w", s.Name, err)
 			if !errors.Is(err, errQueue) && !errors.Is(err, context.Canceled) {
 				s.failed(time.Now(), c.dead)
 			}
-			if ctx.Err() != nil || !time.Now().Before(q.end) {
-				return nil, fmt.Errorf("%w: %w", aaa.ErrUnavailable, last)
+			if ctx.Err() == nil && time.Now().Before(q.end) {
+				continue
 			}
+			if before != nil { // why, is told by the one before that was not cut short
+				last = fmt.Errorf("%w; before that %w", last, before)
+			}
+			return nil, fmt.Errorf("%w: %w", aaa.ErrUnavailable, last)
 		}
 		// All may have refused at once: do not spin.
 		if err := pause(ctx, min(redial-time.Since(began), time.Until(q.end))); err != nil || !time.Now().Before(q.end) {

@@ -161,8 +161,12 @@ func TestMessageAuthenticatorPolicy(t *testing.T) {
 				Address: f.conn.LocalAddr().String(), MessageAuthenticator: tt.policy}}})
 			for i := range tt.signed {
 				signed.Store(tt.signed[i])
-				if _, err := ask(c); (err == nil) != tt.ok[i] {
+				_, err := ask(c)
+				if (err == nil) != tt.ok[i] {
 					t.Fatalf("reply %d: %v", i, err)
+				}
+				if err != nil && (!errors.Is(err, ErrReply) || !errors.Is(err, errNoMA)) {
+					t.Errorf("reply %d: %v, want what was wrong with it", i, err)
 				}
 			}
 		})

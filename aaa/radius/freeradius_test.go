@@ -228,14 +228,25 @@ func TestFreeRADIUSAccounting(t *testing.T) {
 	stop.Octets, stop.Packets = aaa.Traffic{Input: 5<<32 + 7, Output: 9}, aaa.Traffic{Input: 3, Output: 1}
 	other := stop
 	other.Session, other.NAS = "another", aaa.NAS{Identifier: "ts9", Address: netip.MustParseAddr("203.0.113.9")}
+	bare := radius.NewAccounting(c, radius.AcctOptions{NAS: radius.NAS{Identifier: "ts1"}}, func() time.Time { return now })
+	if err := bare.Deliver(context.Background(), aaa.Record{Status: aaa.StatusOn, Time: now}); err != nil {
+		t.Fatal(err)
+	}
 	for _, r := range []aaa.Record{record, stop, other} {
 		if err := a.Deliver(context.Background(), r); err != nil {
 			t.Fatal(err)
 		}
 	}
 	records := server.Records()
-	if len(records) != 3 {
-		t.Fatalf("%d records, want 3", len(records))
+	if len(records) != 4 {
+		t.Fatalf("%d records, want 4", len(records))
+	}
+	// Without an address of its own the server is told apart by where it sends from: sql closes what is open of one.
+	check(t, records[0], radiustest.Record{"Acct-Status-Type": "Accounting-On", "NAS-IP-Address": "127.0.0.1"})
+	records = records[1:]
+	// The key of sql's table: without it the second session is the first one's row.
+	if unique := "Acct-Unique-Session-Id"; records[0][unique] == "" || records[0][unique] != records[1][unique] || records[0][unique] == records[2][unique] {
+		t.Errorf("%s is %q, %q and of another session %q", unique, records[0][unique], records[1][unique], records[2][unique])
 	}
 	session := radiustest.Record{
 		"Acct-Session-Id": record.Session, "User-Name": "alice", "Class": "0x0102,0x03", "Chargeable-User-Identity": "0x637569",

@@ -4,8 +4,10 @@ package radius
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 
 	"layeh.com/radius"
 )
@@ -17,6 +19,8 @@ const identifiers = 256
 type pending struct {
 	wire []byte      // as it was sent
 	done chan result // takes one
+
+	doubt atomic.Pointer[error] // why the first reply with its identifier was not believed; nil: there was none
 }
 
 // result is what ends a wait: a verified reply, or why the link cannot give one.
@@ -101,6 +105,7 @@ func (l *link) deliver(reply []byte, s *server) error {
 	}
 	signed, err := verifyReply(reply, request, s.Secret, s.signer, code == radius.CodeAccessRequest && s.requiresMA())
 	if err != nil {
+		p.doubt.CompareAndSwap(nil, &err)
 		return err
 	}
 	s.heard(signed && code == radius.CodeAccessRequest)
@@ -113,8 +118,8 @@ func (l *link) deliver(reply []byte, s *server) error {
 
 var errUnasked = errors.New("reply to nothing that was asked")
 
-// fail ends the link and every wait on it.
-func (l *link) fail() {
+// fail ends the link and every wait on it; err says why, nil if it is no longer needed.
+func (l *link) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.down {
@@ -122,12 +127,16 @@ func (l *link) fail() {
 	}
 	l.down = true
 	_ = l.close()
+	down := errLinkDown
+	if err != nil {
+		down = fmt.Errorf("%w: %w", errLinkDown, err) // RadSec: also why the server refuses us, which comes after the handshake
+	}
 	for _, p := range l.table {
 		if p == nil {
 			continue
 		}
 		select {
-		case p.done <- result{err: errLinkDown}:
+		case p.done <- result{err: down}:
 		default:
 		}
 	}

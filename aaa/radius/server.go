@@ -43,6 +43,9 @@ var (
 	errQueue   = errors.New("too many requests waiting")
 )
 
+// ErrReply tells that a server did answer, but not so that it could be believed.
+var ErrReply = errors.New("a reply was not believed")
+
 // server is a Server with its state.
 type server struct {
 	Server
@@ -155,6 +158,9 @@ func (s *server) exchange(ctx context.Context, q question) (*Reply, error) {
 	began := time.Now()
 	reply, err := s.await(ctx, l, p, q)
 	if err != nil {
+		if doubt := p.doubt.Load(); doubt != nil {
+			err = fmt.Errorf("%w; %w: %w", err, ErrReply, *doubt)
+		}
 		return nil, err
 	}
 	s.latency.Observe(time.Since(began).Seconds())
@@ -224,7 +230,7 @@ func (s *server) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.links {
-		l.fail()
+		l.fail(nil)
 	}
 	s.links = nil
 }

@@ -56,7 +56,7 @@ func (s *server) readDatagrams(conn net.Conn, l *link) {
 		case errors.Is(err, syscall.ECONNREFUSED):
 			l.refuse()
 		default:
-			l.fail()
+			l.fail(err)
 			return
 		}
 	}
@@ -97,18 +97,20 @@ func (s *server) openTLS(ctx context.Context) (*link, error) {
 
 // readStream delivers replies until the connection ends; what is pending then fails with errLinkDown.
 func (s *server) readStream(conn net.Conn, l *link) {
-	defer l.fail()
+	var err error
+	defer func() { l.fail(err) }()
 	buf := make([]byte, maxLen)
 	for {
-		if _, err := io.ReadFull(conn, buf[:headerLen]); err != nil {
+		if _, err = io.ReadFull(conn, buf[:headerLen]); err != nil {
 			return
 		}
 		n := int(binary.BigEndian.Uint16(buf[2:]))
 		if n < headerLen || n > maxLen { // the framing is lost for good
 			s.metrics.bad(s.Name, errShort)
+			err = errShort
 			return
 		}
-		if _, err := io.ReadFull(conn, buf[headerLen:n]); err != nil {
+		if _, err = io.ReadFull(conn, buf[headerLen:n]); err != nil {
 			return
 		}
 		s.take(buf[:n], l)

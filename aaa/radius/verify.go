@@ -52,9 +52,9 @@ func (p *Policy) UnmarshalText(text []byte) error {
 
 var (
 	errShort         = errors.New("packet cut short")
-	errAuthenticator = errors.New("wrong Response Authenticator (another secret?)")
-	errNoMA          = errors.New("no Message-Authenticator where one is required")
-	errMA            = errors.New("wrong Message-Authenticator")
+	errAuthenticator = errors.New("its Response Authenticator is wrong (another secret?)")
+	errNoMA          = errors.New("it has no Message-Authenticator, which message_authenticator asks for")
+	errMA            = errors.New("its Message-Authenticator is wrong")
 )
 
 // trim returns the packet b begins with, by its own length field (RFC 2865 section 3: octets beyond are padding).

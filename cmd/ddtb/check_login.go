@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"ddtb/aaa"
+	"ddtb/aaa/radius"
 	"ddtb/cmd/ddtb/config"
 	"ddtb/provision"
 )
@@ -62,8 +63,8 @@ func tryLogin(ctx context.Context, c config.Config, name string, a aaa.Authentic
 	s, err := a.Authenticate(ctx, aaa.Login{Credential: credential})
 	if err != nil {
 		f.bad, f.detail = true, err.Error()
-		if errors.Is(err, context.DeadlineExceeded) {
-			f.detail += ": no answer: is the server running, does a firewall let us through, does it know this host's address and the shared secret?"
+		if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, radius.ErrReply) {
+			f.detail += ": no answer: is the server running, does a firewall let us through, does it know this host's address and the shared secret or, over TLS, trust our certificate?"
 		}
 		return f
 	}

@@ -110,6 +110,7 @@ func (p *Process) configure() error {
 		"dictionary":         "$INCLUDE /usr/share/freeradius/dictionary\n$INCLUDE dictionary.ddtb\n",
 		"dictionary.ddtb":    contrib["dictionary.ddtb"],
 		"policy.d/ddtb":      contrib["policy-ddtb"],
+		"policy.d/stock":     "$INCLUDE /etc/freeradius/3.0/policy.d/accounting\n",
 		"sites-enabled/ddtb": site,
 		"sites-enabled/tls":  radsec,
 		"mods-enabled/base":  base,

@@ -58,6 +58,10 @@ files {
 	usersfile = ${confdir}/users
 	acctusersfile = ${confdir}/empty
 }
+preprocess {
+	huntgroups = ${confdir}/empty
+	hints = ${confdir}/empty
+}
 detail {
 	filename = ${radacctdir}/detail
 	permissions = 0600
