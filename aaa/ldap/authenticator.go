@@ -191,15 +191,24 @@ func (a *Authenticator) entitled(ctx context.Context, e *ldapv3.Entry, user stri
 		}
 		return fmt.Errorf("%w: not a member of %q", aaa.ErrRejected, a.o.GroupDN)
 	}
-	entries, err := a.dir.search(ctx, ldapv3.NewSearchRequest(a.o.GroupDN, ldapv3.ScopeBaseObject, ldapv3.NeverDerefAliases, 1,
-		int(a.o.Timeout.Seconds()), false, expand(a.o.GroupFilter, user, e.DN), []string{"1.1"}, nil))
-	if err != nil && !errors.Is(err, errAbsent) {
+	matches := func(filter string) (bool, error) {
+		entries, err := a.dir.search(ctx, ldapv3.NewSearchRequest(a.o.GroupDN, ldapv3.ScopeBaseObject, ldapv3.NeverDerefAliases, 1,
+			int(a.o.Timeout.Seconds()), false, filter, []string{"1.1"}, nil))
+		if errors.Is(err, errAbsent) {
+			err = nil
+		}
+		return len(entries) > 0, err
+	}
+	if member, err := matches(expand(a.o.GroupFilter, user, e.DN)); member || err != nil {
 		return err
 	}
-	if len(entries) == 0 {
-		return fmt.Errorf("%w: not a member of %q", aaa.ErrRejected, a.o.GroupDN)
+	// A group that is not to be seen has no members either, which is no fault of theirs.
+	if there, err := matches("(objectClass=*)"); !there && err == nil {
+		return fmt.Errorf("%w: there is no group %q, or the searching account may not see it", aaa.ErrUnavailable, a.o.GroupDN)
+	} else if err != nil {
+		return err
 	}
-	return nil
+	return fmt.Errorf("%w: not a member of %q", aaa.ErrRejected, a.o.GroupDN)
 }
 
 func sameDN(a, b string) bool {

@@ -327,6 +327,16 @@ func TestNoBase(t *testing.T) {
 	}
 }
 
+// TestNoGroup: a group that cannot be found refuses nobody as if he were no member of it.
+func TestNoGroup(t *testing.T) {
+	o := options(ldaptest.Start(t, entries()))
+	o.GroupDN, o.GroupFilter = "cn=nobody,"+ldaptest.Suffix, "(member={dn})"
+	_, err := try(open(t, o), aaa.MechanismPlain, "alice", "wonderland")
+	if !errors.Is(err, aaa.ErrUnavailable) || !strings.Contains(err.Error(), o.GroupDN) {
+		t.Errorf("got %v, want the group named", err)
+	}
+}
+
 // TestPasswordPolicy: a directory that says why it refuses a right password is heard.
 func TestPasswordPolicy(t *testing.T) {
 	s := ldaptest.Start(t, entries()+`

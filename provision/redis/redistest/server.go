@@ -2,6 +2,8 @@
 
 // Package redistest runs real redis-servers on loopback for the tests of every room that speaks Redis: one alone,
 // a master with replicas, Sentinels, a cluster. Each has a port and a directory of its own and ends with the test.
+// The program is the redis-server that PATH finds first: a folder with another version, or with a link of that name to valkey-server,
+// put before it has all tests run with that one.
 package redistest
 
 import (
