@@ -125,6 +125,6 @@ func checkRedis(ctx context.Context, c config.Config) finding {
 		f.detail = err.Error()
 		return f
 	}
-	f.bad, f.detail = false, fmt.Sprintf("version %s, %d replicas", info.Version, info.Replicas)
+	f.bad, f.detail = false, fmt.Sprintf("%s, %d replicas", info.Product, info.Replicas)
 	return f
 }

@@ -269,7 +269,7 @@ func TestCheckRedis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f := checkRedis(t.Context(), conf); f.bad || !strings.Contains(f.detail, "version") {
+	if f := checkRedis(t.Context(), conf); f.bad || !strings.Contains(f.detail, ", 0 replicas") {
 		t.Errorf("%+v", f)
 	}
 	if err := os.WriteFile(conf.Redis.PasswordFile, []byte("guess"), 0o600); err != nil {

@@ -46,7 +46,8 @@ func (c *Conn) Check(ctx context.Context) (info Info, err error) {
 
 // Info is what a server tells of itself.
 type Info struct {
-	Version       string
+	Version       string // of Redis, or what another program says it is equal to
+	Product       string // the program by its own name and version: "Redis 7.0.15", "Valkey 8.0.1"
 	Master        bool   // else it is a replica
 	ReplicationID string // changes whenever the data may have lost writes: after a failover, a restart
 	Replicas      int    // that follow it, and were heard of in the last two seconds
@@ -83,6 +84,11 @@ func parseInfo(text string) Info {
 		switch key {
 		case "redis_version":
 			i.Version = value
+			if i.Product == "" {
+				i.Product = "Redis " + value
+			}
+		case "valkey_version":
+			i.Product = "Valkey " + value
 		case "role":
 			i.Master = value == "master"
 		case "master_replid":
