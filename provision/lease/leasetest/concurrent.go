@@ -90,7 +90,7 @@ func testConcurrentOwners(t *testing.T, open Open) {
 	}
 }
 
-// Many owners want overlapping prefixes: whoever has one has it alone.
+// Many owners want overlapping prefixes: whoever has one has it alone, and what nobody has can be had.
 func testConcurrentForeign(t *testing.T, open Open) {
 	s := start(t, open, 200)
 	prefixes := []string{"2001:db8:f000::/48", "2001:db8:f000:8000::/49", "2001:db8:f000:ff00::/56", "2001:db8:f000:1::/64"}
@@ -124,7 +124,11 @@ func testConcurrentForeign(t *testing.T, open Open) {
 		}
 		held = append(held, l)
 	}
-	if len(held) == 0 {
-		t.Error("nobody has a prefix")
+	_, err := s.Store.Acquire(t.Context(), ask("late", foreign(prefixes[0])))
+	switch {
+	case len(held) == 0 && err != nil:
+		t.Errorf("nobody has a prefix, and %s cannot be had: %v", prefixes[0], err)
+	case len(held) > 0 && !errors.Is(err, lease.ErrTaken):
+		t.Errorf("%s, of which %v is %s's, can be had: %v", prefixes[0], held[0].Prefix, held[0].Owner, err)
 	}
 }

@@ -23,7 +23,7 @@ for _, member in ipairs(redis.call('ZREVRANGEBYLEX', K .. 'ranges', '[' .. last 
   local c = claimed(p)
   local own = c.pool == of and c.user == user
   -- What an earlier session of his says comes late, from another server or a thread behind: the later one's claim stays.
-  if own and since and c.since > since then return reply('OK') end
+  if own and since and c.session ~= session and c.since > since then return reply('OK') end
   if not own and (c.expires > now or pool.hold > now) then return reply('TAKEN') end
   c.same = own and p == prefix
   -- No claim rests: one that was there before writes were lost may be another's.
