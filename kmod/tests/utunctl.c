@@ -4,6 +4,7 @@
  * shell can read. See usage() at the end.
  */
 #include <linux/if_ether.h>
+#include <signal.h>
 #include <sys/random.h>
 #include <sys/time.h>
 #include <time.h>
@@ -227,21 +228,40 @@ static int fill(char **v)
 	return 0;
 }
 
+static int attach(const char *dev, int fd)
+{
+	begin_dev(dev, UTUN_CMD_SOCKET_ATTACH, 0);
+	put32(UTUN_A_FD, fd);
+	return talk(NULL);
+}
+
+/*
+ * DEV ADDR:PORT [bound]: the socket of a daemon. It is handed over before it is bound, so that no packet of a tunnel ever comes up,
+ * and again after; with "bound" only then.
+ */
+static int open_daemon(char **v)
+{
+	int s = socket(AF_INET, SOCK_DGRAM, 0), one = 1;
+	struct sockaddr_in a = end_of(v[1]);
+
+	setsockopt(s, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
+	if (!v[2] && attach(v[0], s))
+		exit(1);
+	if (bind(s, (void *)&a, sizeof(a)))
+		err(2, "bind");
+	if (attach(v[0], s))
+		exit(1);
+	return s;
+}
+
+/* A daemon that sends everything back. */
 static int serve(char **v)
 {
-	struct sockaddr_in a = end_of(v[1]);
-	int s = socket(AF_INET, SOCK_DGRAM, 0), one = 1, n;
+	int s = open_daemon(v), n;
+	struct sockaddr_in a;
 	socklen_t len;
 	char in[65536];
 
-	setsockopt(s, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
-	if (bind(s, (void *)&a, sizeof(a)))
-		err(2, "bind");
-	begin_dev(v[0], UTUN_CMD_SOCKET_ATTACH, 0);
-	put32(UTUN_A_FD, s);
-	n = talk(NULL);
-	if (n)
-		return n;
 	printf("attached\n");
 	fflush(stdout);
 	for (;;) {
@@ -250,6 +270,46 @@ static int serve(char **v)
 		if (n > 0)
 			sendto(s, in, n, 0, (void *)&a, len);
 	}
+}
+
+/* Ends a daemon's socket; what had come up to it is lost: how many packets. */
+static unsigned long end_daemon(int s)
+{
+	unsigned long n = 0;
+	char in;
+
+	while (recv(s, &in, 1, MSG_DONTWAIT) >= 0)
+		n++;
+	close(s);
+	return n;
+}
+
+static volatile sig_atomic_t enough;
+
+static void stop(int signal)
+{
+	(void)signal;
+	enough = 1;
+}
+
+/* DEV ADDR:PORT [bound]: one daemon after the other until SIGTERM, by turns while the last is there and when it is gone. */
+static int succeed(char **v)
+{
+	unsigned long changes = 0, up = 0;
+	int last = open_daemon(v), next;
+
+	signal(SIGTERM, stop);
+	printf("attached\n");
+	fflush(stdout);
+	for (; !enough; changes += 2) {
+		next = open_daemon(v);
+		up += end_daemon(last);
+		up += end_daemon(next);
+		last = open_daemon(v);
+	}
+	up += end_daemon(last);
+	printf("changes %lu up %lu\n", changes, up);
+	return 0;
 }
 
 static int listen_events(void)
@@ -395,7 +455,7 @@ static int usage(void)
 	fprintf(stderr, "utunctl dev DEV [local ADDR:PORT]... [pool FIRST,SIZE,ENDPOINT[,PREFIX/LEN]]... [server A] [mtu|keep|flags N]\n"
 		"        show|drops|number DEV, list DEV [START], del DEV ID..., fill DEV FIRST COUNT [prefixes]\n"
 		"        set DEV ID udp|ip LOCAL REMOTE ENDPOINT [prefix P/L] [route P/L]... [mtu|session|rxrate|txrate N] [link DEV]\n"
-		"        serve DEV ADDR:PORT, events, fuzz DEV SECONDS, spray ADDR:PORT SECONDS, sniff SECONDS\n");
+		"        serve|succeed DEV ADDR:PORT [bound], events, fuzz DEV SECONDS, spray ADDR:PORT SECONDS, sniff SECONDS\n");
 	return 2;
 }
 
@@ -432,6 +492,8 @@ int main(int c, char **v)
 		e = fill(rest);
 	else if (!strcmp(what, "serve") && c >= 4)
 		e = serve(rest);
+	else if (!strcmp(what, "succeed") && c >= 4)
+		e = succeed(rest);
 	else if (!strcmp(what, "fuzz") && c >= 4)
 		e = fuzz(rest);
 	else
