@@ -76,7 +76,7 @@ test-uml: ## run the module's KUnit tests and its own scripts in User-Mode Linux
 .PHONY: test-vm-debug
 test-vm-debug: need-go ## the same, KUnit and a torture under a kernel with KASAN, lockdep, kmemleak... (the first time builds that: an hour)
 	@.ci/need $(VMTOOLS) $(KMODTOOLS)
-	GO='$(GO)' TEST='$(TEST)' RUN='$(value RUN)' TIMEOUT='$(or $(TIMEOUT),7200)' kmod/tests/vm/run debug
+	GO='$(GO)' TEST='$(TEST)' RUN='$(value RUN)' TIMEOUT='$(or $(TIMEOUT),14400)' kmod/tests/vm/run debug
 
 .PHONY: demo
 demo: need-go need-root ## show the whole system at work in a small Internet of namespaces

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
-	"time"
 )
 
 // The stage itself: IPv4 goes everywhere but through the NAT from outside, IPv6 goes nowhere yet.
@@ -25,7 +24,7 @@ func TestRootInternet(t *testing.T) {
 		{internet.Open, BeyondIPv6, false},
 		{internet.Server, BeyondIPv6, true},
 	} {
-		_, err := c.from.Run(context.Background(), "ping", "-c", "1", "-W", "1", c.to.String())
+		_, err := c.from.Run(context.Background(), "ping", "-c", "1", "-W", answerTime, c.to.String())
 		if (err == nil) != c.ok {
 			t.Errorf("ping from %s to %s: %v, want success %t", c.from.Name, c.to, err, c.ok)
 		}
@@ -72,7 +71,7 @@ func TestRootFlow(t *testing.T) {
 
 func TestRootTransfer(t *testing.T) {
 	internet := raise(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, err := Transfer(ctx, internet.Natted, internet.Server, ServerIPv4, 1<<20); err != nil {
 		t.Error(err)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"ddtb/provision/control"
+	"ddtb/provision/datapath/datapathtest/slow"
 )
 
 // The addresses of the tunnel server's configuration.
@@ -27,7 +28,7 @@ var (
 )
 
 // patience is how long anything may take that ought to take a moment; the machine may be busy, or an emulated one.
-const patience = time.Minute
+var patience = slow.Times(time.Minute)
 
 // ISP is who runs the tunnel server: the real ddtb and ddtbctl on the host "server".
 type ISP struct {

@@ -160,7 +160,7 @@ func TestRootCleanEnd(t *testing.T) {
 				_, err := isp.Server.Run(t.Context(), isp.Program("ddtb"), "remove", "-c", isp.ConfigFile())
 				must(t, err)
 			}
-			if _, err := isp.Beyond.Run(t.Context(), "ping", "-c", "1", "-W", "1", address.String()); err == nil {
+			if _, err := isp.Beyond.Run(t.Context(), "ping", "-c", "1", "-W", answerTime, address.String()); err == nil {
 				t.Error("the tunnel still forwards")
 			}
 			if addresses, err := isp.Server.Addresses("ddtb0"); err == nil {

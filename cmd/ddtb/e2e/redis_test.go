@@ -12,13 +12,14 @@ import (
 	"time"
 
 	"ddtb/provision/control"
+	"ddtb/provision/datapath/datapathtest/slow"
 )
 
 // redisPort is where Redis listens on the tunnel server's host, which is a network of its own.
 const redisPort = "6379"
 
 // leaseTTL is how long a lease lasts that nobody extends: long enough for a busy machine to start a daemon in two thirds of it.
-const leaseTTL = 40 * time.Second
+var leaseTTL = slow.Times(40 * time.Second)
 
 // runRedis starts a Redis on the tunnel server's host that keeps what it has.
 func runRedis(t *testing.T, internet *Internet) *Process {

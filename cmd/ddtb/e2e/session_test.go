@@ -5,12 +5,17 @@ package e2e
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"ddtb/provision/control"
+	"ddtb/provision/datapath/datapathtest/slow"
 )
 
-// short makes silence tell within seconds.
-const short = "keepalive_min = \"1s\"\nsweep = \"1s\"\n"
+// short makes silence tell within seconds, of clients that are lively.
+var (
+	short  = fmt.Sprintf("keepalive_min = %q\nsweep = \"1s\"\n", slow.Times(time.Second))
+	lively = fmt.Sprintf("keepalive = %q\n", slow.Times(time.Second))
+)
 
 // A subscriber keeps address and prefix: over a reconnect, a restart of the daemon, and from another place.
 func TestRootStableAddress(t *testing.T) {
@@ -68,7 +73,7 @@ func TestRootRouter(t *testing.T) {
 // An operator ends a session with kick: the client is out at once and comes back by itself; after disable it does not.
 func TestRootKickAndDisable(t *testing.T) {
 	isp := serve(t, Settings{"session": short})
-	client, address := subscribe(t, isp, isp.Natted, "alice", "keepalive = \"1s\"\n")
+	client, address := subscribe(t, isp, isp.Natted, "alice", lively)
 	first, err := isp.Session("alice")
 	must(t, err)
 
@@ -120,8 +125,8 @@ func TestRootTakeover(t *testing.T) {
 // A client that vanishes is noticed by its silence, and its session ends.
 func TestRootSilence(t *testing.T) {
 	isp := serve(t, Settings{"session": short})
-	client, _ := subscribe(t, isp, isp.Natted, "alice", "keepalive = \"1s\"\n")
-	bob, _ := subscribe(t, isp, isp.Open, "bob", "keepalive = \"1s\"\n")
+	client, _ := subscribe(t, isp, isp.Natted, "alice", lively)
+	bob, _ := subscribe(t, isp, isp.Open, "bob", lively)
 	_, err := isp.Session("alice")
 	must(t, err)
 	watch, err := isp.Server.Start(isp.Program("ddtbctl"), "--socket", isp.Socket(), "session", "watch", "--json")

@@ -140,7 +140,7 @@ func subscribe(t *testing.T, isp *ISP, host *Host, user, lines string) (*Subscri
 // carry sends TCP both ways between two hosts, a megabyte each.
 func carry(t *testing.T, from *Host, source netip.Addr, to *Host, address netip.Addr) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	_, err := Transfer(ctx, from, to, address, 1<<20)
 	_, back := Transfer(ctx, to, from, source, 1<<20)

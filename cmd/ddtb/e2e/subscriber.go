@@ -9,6 +9,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
+	"time"
+
+	"ddtb/provision/datapath/datapathtest/slow"
 )
 
 // Device is the name of a client's tunnel interface.
@@ -54,12 +58,15 @@ func (s *Subscriber) Up() (netip.Addr, error) {
 // Stop ends the client, which takes its tunnel down, and waits for it.
 func (s *Subscriber) Stop() error { return s.Process.Stop(patience) }
 
+// answerTime is how long one ping waits for its answer, seconds.
+var answerTime = strconv.Itoa(int(slow.Times(time.Second) / time.Second))
+
 // Reaches waits until an address answers a ping from the host.
 func (h *Host) Reaches(address netip.Addr) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return Await(patience, func() error {
-		_, err := h.Run(ctx, "ping", "-c", "1", "-W", "1", address.String())
+		_, err := h.Run(ctx, "ping", "-c", "1", "-W", answerTime, address.String())
 		return err
 	})
 }

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ddtb/provision/datapath/datapathtest/slow"
 )
 
 // Flow is a stream of numbered UDP datagrams that another host sends back: what it lost was lost on the way there or
@@ -31,7 +33,7 @@ type Flow struct {
 }
 
 // flowInterval is the time between two datagrams of a Flow: 1,000 a second leave no hole a lost packet could hide in.
-const flowInterval = time.Millisecond
+var flowInterval = slow.Times(time.Millisecond)
 
 // StartFlow sends from one host to an address of another, from the source address if it is valid. It begins to count when
 // a first datagram was answered, since the very first may be lost while neighbours are looked up.
@@ -61,7 +63,7 @@ func StartFlow(from *Host, source netip.Addr, to *Host, address netip.Addr) (*Fl
 func probe(conn *net.UDPConn) error {
 	datagram := make([]byte, 8)
 	err := Await(patience, func() error {
-		if err := conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(slow.Times(200 * time.Millisecond))); err != nil {
 			return err
 		}
 		if _, err := conn.Write(datagram); err != nil {
@@ -105,7 +107,7 @@ func (f *Flow) Stop() (sent uint64, lost []uint64, err error) {
 	sent = f.sent.Load()
 	// Those missing when none has come for a while are lost.
 	for f.received.Load() < sent {
-		if f.Await(1, 3*time.Second) != nil {
+		if f.Await(1, slow.Times(3*time.Second)) != nil {
 			break
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ddtb/provision/datapath"
+	"ddtb/provision/datapath/datapathtest/slow"
 )
 
 // flow is numbered packets in both directions through a tunnel, and which of them arrive.
@@ -28,7 +29,7 @@ type flow struct {
 	up, down []bool // arrived, by number
 }
 
-// pace is how many packets each way are sent in a millisecond.
+// pace is how many packets each way are sent in a millisecond, or what that is on a slow machine.
 const pace = 4
 
 // start sends until finish.
@@ -46,7 +47,7 @@ func (e *Env) startFlow(t *testing.T, tunnel datapath.Tunnel) *flow {
 
 func (f *flow) send() {
 	defer close(f.done)
-	ticker := time.NewTicker(time.Millisecond)
+	ticker := time.NewTicker(slow.Times(time.Millisecond))
 	defer ticker.Stop()
 	for {
 		select {
@@ -66,7 +67,7 @@ func (f *flow) send() {
 // receive notes what arrives until it is told that no more is sent, and some time after.
 func (f *flow) receive(s *station, number func(frame) (uint32, bool), arrived *[]bool) {
 	for quiet := false; ; {
-		got, ok := s.receive(100 * time.Millisecond)
+		got, ok := s.receive(slow.Times(100 * time.Millisecond))
 		if !ok {
 			if quiet {
 				return

@@ -13,10 +13,12 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"ddtb/provision/datapath/datapathtest/slow"
 )
 
 // patience is how long a test waits for what must come; the machine may be busy, or an emulated one.
-const patience = 30 * time.Second
+var patience = slow.Times(30 * time.Second)
 
 // space is a network namespace of its own.
 type space struct {
