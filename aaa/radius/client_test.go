@@ -319,6 +319,15 @@ func TestManyInFlight(t *testing.T) {
 	}
 }
 
+// TestSilence: whoever asks is told that the time was over, by which ddtb check knows what to advise.
+func TestSilence(t *testing.T) {
+	f := newFake(t, func(int, []byte) [][]byte { return nil })
+	_, err := ask(client(t, Options{Timeout: 300 * time.Millisecond, Servers: []Server{{Address: f.conn.LocalAddr().String()}}}))
+	if !errors.Is(err, aaa.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, want that no answer came in time", err)
+	}
+}
+
 func TestQueueIsBounded(t *testing.T) {
 	f := newFake(t, func(int, []byte) [][]byte { return nil })
 	c := client(t, Options{Timeout: 300 * time.Millisecond, Servers: []Server{{

@@ -257,7 +257,10 @@ func (s *server) await(ctx context.Context, l *link, p *pending, q question) ([]
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-timer.C:
-			if n >= tries || !time.Now().Before(q.end) {
+			if !time.Now().Before(q.end) {
+				return nil, fmt.Errorf("%w: %w", errSilent, context.DeadlineExceeded)
+			}
+			if n >= tries {
 				return nil, errSilent
 			}
 			n++
