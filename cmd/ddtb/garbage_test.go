@@ -6,17 +6,19 @@ import "testing"
 
 func TestGarbage(t *testing.T) {
 	for _, test := range []struct {
-		live uint64
-		want int
+		live, rate uint64 // MiB
+		want       int
 	}{
-		{0, garbageMost}, {4 << 20, garbageMost}, {8 << 20, 300}, {20 << 20, 120}, {48 << 20, garbagePercent}, {1 << 30, garbagePercent},
+		{0, 0, garbageMost}, {4, 0, garbageMost}, {8, 0, 300}, {20, 0, 120}, {48, 0, garbagePercent}, {1024, 0, garbagePercent},
+		{20, 40, 120}, {32, 100, 150}, {32, 1000, 200}, {64, 1000, 100}, {8, 1000, garbageMost}, {256, 1000, garbagePercent}, {1024, 1000, garbagePercent},
 	} {
-		got := garbage(test.live)
+		got := garbage(test.live<<20, test.rate<<20)
 		if got != test.want {
-			t.Errorf("garbage(%d MiB) = %d %%, want %d %%", test.live>>20, got, test.want)
+			t.Errorf("garbage(%d MiB, %d MiB/s) = %d %%, want %d %%", test.live, test.rate, got, test.want)
 		}
-		if waste := test.live * uint64(got) / 100; waste > max(garbageFloor, test.live/2) {
-			t.Errorf("garbage(%d MiB) lets %d MiB wait", test.live>>20, waste>>20)
+		allowed := min(max(test.rate<<20/2, garbageFloor), garbageCeiling)
+		if waste := test.live << 20 * uint64(got) / 100; waste > max(allowed, test.live<<20/2) {
+			t.Errorf("garbage(%d MiB, %d MiB/s) lets %d MiB wait", test.live, test.rate, waste>>20)
 		}
 	}
 }

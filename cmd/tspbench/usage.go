@@ -13,9 +13,27 @@ import (
 	"time"
 )
 
+// How long memory waits for garbage to go back to the system, and how long it must not have become less.
+const (
+	memoryWithin = 20 * time.Second
+	memoryCalm   = 3 * time.Second
+)
+
 // memory is the daemon's anonymous memory in octets: what it allocated, without its program text and the kernel's tunnel
-// table that it maps.
-func (d *daemon) memory() (uint64, error) { return anonymousMemory(d.process.Pid) }
+// table that it maps. What logins by the thousand left as garbage is not part of it: that goes in the seconds after them.
+func (d *daemon) memory() (uint64, error) {
+	least, err := anonymousMemory(d.process.Pid)
+	begun := time.Now()
+	for last := begun; err == nil && time.Since(last) < memoryCalm && time.Since(begun) < memoryWithin; {
+		time.Sleep(memoryCalm / 30)
+		var now uint64
+		if now, err = anonymousMemory(d.process.Pid); now < least-least/100 {
+			last = time.Now()
+		}
+		least = min(least, now)
+	}
+	return least, err
+}
 
 // anonymousMemory reads RssAnon of a process.
 func anonymousMemory(pid int) (uint64, error) {
