@@ -37,8 +37,7 @@ func TestRootDatapathModes(t *testing.T) {
 			launch(t, isp)
 			must(t, up.Await(100, patience))
 			must(t, down.Await(100, patience))
-			lossless(t, up)
-			lossless(t, down)
+			lossless(t, isp.Internet, up, down)
 		})
 	}
 }

@@ -78,8 +78,7 @@ addresses = ["127.0.0.1:` + redisPort + `"]
 		t.Errorf("session is %+v, was %+v", again, before)
 	}
 	must(t, up.Await(100, patience))
-	lossless(t, up)
-	lossless(t, down)
+	lossless(t, internet, up, down)
 	must(t, Await(patience, func() error { // it waits for Redis with its Stop record
 		sessions, err := List[control.Session](isp, "session", "list", "--user", "alice")
 		if err == nil && (len(sessions) != 1 || sessions[0].ID != before.ID || sessions[0].State != "ending") {

@@ -36,8 +36,7 @@ func TestRootRestart(t *testing.T) {
 			launch(t, isp)
 			must(t, up.Await(200, patience))
 			must(t, down.Await(1, patience))
-			lossless(t, up)
-			lossless(t, down)
+			lossless(t, isp.Internet, up, down)
 
 			for _, before := range []string{alice.ID, bob.ID} {
 				if _, err := isp.Ctl("session", "show", before); err != nil {

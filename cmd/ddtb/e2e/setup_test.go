@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -147,11 +148,31 @@ func carry(t *testing.T, from *Host, source netip.Addr, to *Host, address netip.
 	must(t, errors.Join(err, back))
 }
 
-// lossless stops a flow and complains about what was lost.
-func lossless(t *testing.T, flow *Flow) {
+// lossless stops flows and complains about what they lost, with what could tell where that was.
+func lossless(t *testing.T, internet *Internet, flows ...*Flow) {
 	t.Helper()
-	sent, lost, err := flow.Stop()
-	if err != nil || len(lost) > 0 {
-		t.Errorf("%d of %d packets were lost: numbers %v (%v)", len(lost), sent, lost[:min(len(lost), 20)], err)
+	whole := true
+	for _, flow := range flows {
+		sent, lost, err := flow.Stop()
+		if err != nil || len(lost) > 0 {
+			whole = false
+			t.Errorf("%d of %d packets were lost: %s (%v)", len(lost), sent, ranges(lost), err)
+		}
 	}
+	if !whole {
+		t.Logf("counters:\n%s", internet.Counters())
+	}
+}
+
+// ranges writes ascending numbers as ranges: whether packets were lost in a row or here and there tells much.
+func ranges(numbers []uint64) string {
+	var text []string
+	for i := 0; i < len(numbers); {
+		first := numbers[i]
+		for i++; i < len(numbers) && numbers[i] == numbers[i-1]+1; i++ {
+			continue
+		}
+		text = append(text, fmt.Sprintf("%d-%d", first, numbers[i-1]))
+	}
+	return strings.Join(text, " ")
 }
