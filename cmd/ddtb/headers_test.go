@@ -17,7 +17,6 @@ const longest = 410
 // long are the files above that, each with the reason why it is one file.
 var long = map[string]string{
 	"kmod/tests/bench/benchnic.c": "a device driver: a module of one file, as such drivers are",
-	"kmod/tests/utunctl.c":        "a table of commands, each a few lines; guests compile one file",
 }
 
 var generated = regexp.MustCompile(`(?m)^// Code generated .* DO NOT EDIT\.$`)

@@ -205,4 +205,10 @@ static void put_prefix(const char *text, int type, int length_type)
 	put8(length_type, atoi(slash + 1));
 }
 
+static void begin_dev(const char *dev, int command, int flags)
+{
+	begin(family, command, flags);
+	put32(UTUN_A_IFINDEX, if_nametoindex(dev) ?: (uint32_t)atoi(dev));
+}
+
 #endif

@@ -3,22 +3,12 @@
  * utunctl speaks the whole netlink interface, for tests; the daemon has a driver of its own. It says what it gets in lines that a
  * shell can read. See usage() at the end.
  */
-#include <linux/if_ether.h>
-#include <signal.h>
-#include <sys/random.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
-
+#include "daemon.h"
+#include "hostile.h"
 #include "nl.h"
+#include "tunnel.h"
 
 #define BATCH 256
-
-static void begin_dev(const char *dev, int command, int flags)
-{
-	begin(family, command, flags);
-	put32(UTUN_A_IFINDEX, if_nametoindex(dev) ?: (uint32_t)atoi(dev));
-}
 
 static void put_pool(char *text)
 {
@@ -61,121 +51,12 @@ static int configure(char **v)
 	return talk(NULL);
 }
 
-static void put_route(const char *text)
-{
-	struct nlattr *route = nest(UTUN_TUNNEL_A_ROUTE);
-
-	put_prefix(text, UTUN_ROUTE_A_ADDR, UTUN_ROUTE_A_LEN);
-	end(route);
-}
-
-/* ID udp|ip LOCAL REMOTE ENDPOINT [prefix P] [route P]... [mtu N] [link DEV] [session N] [rxrate N] [txrate N] */
-static void put_tunnel(char **v)
-{
-	struct nlattr *tunnel = nest(UTUN_A_TUNNEL);
-	struct sockaddr_in local = end_of(v[2]), remote = end_of(v[3]);
-	struct in6_addr endpoint = ip6(v[4]);
-
-	put32(UTUN_TUNNEL_A_ID, strtoul(v[0], NULL, 0));
-	put8(UTUN_TUNNEL_A_ENCAP, !strcmp(v[1], "udp") ? UTUN_ENCAP_UDP : UTUN_ENCAP_IP);
-	put32(UTUN_TUNNEL_A_LOCAL, local.sin_addr.s_addr);
-	put32(UTUN_TUNNEL_A_REMOTE, remote.sin_addr.s_addr);
-	put16(UTUN_TUNNEL_A_LOCAL_PORT, local.sin_port);
-	put16(UTUN_TUNNEL_A_REMOTE_PORT, remote.sin_port);
-	put(UTUN_TUNNEL_A_ENDPOINT, &endpoint, sizeof(endpoint));
-	for (v += 5; v[0] && v[1]; v += 2) {
-		if (!strcmp(v[0], "prefix"))
-			put_prefix(v[1], UTUN_TUNNEL_A_PREFIX, UTUN_TUNNEL_A_PREFIX_LEN);
-		else if (!strcmp(v[0], "route"))
-			put_route(v[1]);
-		else if (!strcmp(v[0], "mtu"))
-			put32(UTUN_TUNNEL_A_MTU, atoi(v[1]));
-		else if (!strcmp(v[0], "link"))
-			put32(UTUN_TUNNEL_A_IFINDEX, if_nametoindex(v[1]));
-		else
-			put64(!strcmp(v[0], "session") ? UTUN_TUNNEL_A_SESSION :
-			      !strcmp(v[0], "rxrate") ? UTUN_TUNNEL_A_RX_RATE : UTUN_TUNNEL_A_TX_RATE, strtoull(v[1], NULL, 0));
-	}
-	end(tunnel);
-}
-
-/* All of a tunnel's, of which parse() has found the last. */
-static void print_routes(const struct nlattr *tunnel, const struct nlattr *last)
-{
-	struct nlattr *a, *tb[UTUN_ROUTE_A_MAX + 1];
-
-	for (a = data(tunnel); last && a <= last; a = (void *)((char *)a + NLA_ALIGN(a->nla_len))) {
-		if ((a->nla_type & NLA_TYPE_MASK) != UTUN_TUNNEL_A_ROUTE)
-			continue;
-		parse(tb, UTUN_ROUTE_A_MAX, data(a), a->nla_len - NLA_HDRLEN);
-		printf(" route %s/%u", show(AF_INET6, tb[UTUN_ROUTE_A_ADDR]), get8(tb[UTUN_ROUTE_A_LEN]));
-	}
-}
-
-static void print_tunnel(struct nlattr **attrs, int command)
-{
-	struct nlattr *a, *tb[UTUN_TUNNEL_A_MAX + 1];
-
-	/* An answer to DEL has several. */
-	for (a = attrs[UTUN_A_IFINDEX]; attrs[UTUN_A_TUNNEL] && a <= attrs[UTUN_A_TUNNEL]; a = (void *)((char *)a + NLA_ALIGN(a->nla_len))) {
-		if ((a->nla_type & NLA_TYPE_MASK) != UTUN_A_TUNNEL)
-			continue;
-		parse(tb, UTUN_TUNNEL_A_MAX, data(a), a->nla_len - NLA_HDRLEN);
-		printf("tunnel %u session %llu", get32(tb[UTUN_TUNNEL_A_ID]), (unsigned long long)get64(tb[UTUN_TUNNEL_A_SESSION]));
-		if (tb[UTUN_TUNNEL_A_REMOTE])
-			printf(" remote %s:%u", show(AF_INET, tb[UTUN_TUNNEL_A_REMOTE]), ntohs(get16(tb[UTUN_TUNNEL_A_REMOTE_PORT])));
-		if (tb[UTUN_TUNNEL_A_ENDPOINT])
-			printf(" endpoint %s", show(AF_INET6, tb[UTUN_TUNNEL_A_ENDPOINT]));
-		if (tb[UTUN_TUNNEL_A_PREFIX])
-			printf(" prefix %s/%u", show(AF_INET6, tb[UTUN_TUNNEL_A_PREFIX]), get8(tb[UTUN_TUNNEL_A_PREFIX_LEN]));
-		print_routes(a, tb[UTUN_TUNNEL_A_ROUTE]);
-		if (tb[UTUN_TUNNEL_A_RX_PACKETS])
-			printf(" rx %llu %llu tx %llu %llu", (unsigned long long)get64(tb[UTUN_TUNNEL_A_RX_PACKETS]),
-			       (unsigned long long)get64(tb[UTUN_TUNNEL_A_RX_BYTES]), (unsigned long long)get64(tb[UTUN_TUNNEL_A_TX_PACKETS]),
-			       (unsigned long long)get64(tb[UTUN_TUNNEL_A_TX_BYTES]));
-		printf("%s\n", tb[UTUN_TUNNEL_A_SEEN] ? " seen" : "");
-	}
-	if (command >= UTUN_CMD_FIRST)
-		printf("event %d\n", command);
-	fflush(stdout);
-}
-
 static unsigned long counted;
 
 static void count(struct nlattr **tb, int command)
 {
 	(void)command;
 	counted += !!tb[UTUN_A_TUNNEL];
-}
-
-static void print_drops(struct nlattr **attrs, int command)
-{
-	struct nlattr *a, *tb[UTUN_DROP_A_MAX + 1];
-
-	(void)command;
-	for (a = attrs[UTUN_A_IFINDEX]; attrs[UTUN_A_DROP] && a <= attrs[UTUN_A_DROP]; a = (void *)((char *)a + NLA_ALIGN(a->nla_len))) {
-		if ((a->nla_type & NLA_TYPE_MASK) != UTUN_A_DROP)
-			continue;
-		parse(tb, UTUN_DROP_A_MAX, data(a), a->nla_len - NLA_HDRLEN);
-		printf("drop %u packets %llu tunnel %d remote %s inner %s\n", get8(tb[UTUN_DROP_A_REASON]),
-		       (unsigned long long)get64(tb[UTUN_DROP_A_PACKETS]), tb[UTUN_DROP_A_ID] ? (int)get32(tb[UTUN_DROP_A_ID]) : -1,
-		       show(AF_INET, tb[UTUN_DROP_A_REMOTE]), show(AF_INET6, tb[UTUN_DROP_A_INNER]));
-	}
-}
-
-static void print_dev(struct nlattr **tb, int command)
-{
-	struct nlattr *a, *s[UTUN_SOCKET_A_MAX + 1];
-
-	(void)command;
-	printf("tunnels %u keep %u mtu %u\n", get32(tb[UTUN_A_TUNNELS]), get32(tb[UTUN_A_KEEP]), get32(tb[UTUN_A_MTU]));
-	for (a = tb[UTUN_A_IFINDEX]; tb[UTUN_A_SOCKET] && a <= tb[UTUN_A_SOCKET]; a = (void *)((char *)a + NLA_ALIGN(a->nla_len))) {
-		if ((a->nla_type & NLA_TYPE_MASK) != UTUN_A_SOCKET)
-			continue;
-		parse(s, UTUN_SOCKET_A_MAX, data(a), a->nla_len - NLA_HDRLEN);
-		printf("socket %s:%u%s\n", show(AF_INET, s[UTUN_SOCKET_A_ADDR]), ntohs(get16(s[UTUN_SOCKET_A_PORT])),
-		       s[UTUN_SOCKET_A_KERNEL] ? " kernel" : "");
-	}
 }
 
 /* What follows the client's end in a tunnel of fill(): the addresses its pools have by number. */
@@ -228,90 +109,6 @@ static int fill(char **v)
 	return 0;
 }
 
-static int attach(const char *dev, int fd)
-{
-	begin_dev(dev, UTUN_CMD_SOCKET_ATTACH, 0);
-	put32(UTUN_A_FD, fd);
-	return talk(NULL);
-}
-
-/*
- * DEV ADDR:PORT [bound]: the socket of a daemon. It is handed over before it is bound, so that no packet of a tunnel ever comes up,
- * and again after; with "bound" only then.
- */
-static int open_daemon(char **v)
-{
-	int s = socket(AF_INET, SOCK_DGRAM, 0), one = 1;
-	struct sockaddr_in a = end_of(v[1]);
-
-	setsockopt(s, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
-	if (!v[2] && attach(v[0], s))
-		exit(1);
-	if (bind(s, (void *)&a, sizeof(a)))
-		err(2, "bind");
-	if (attach(v[0], s))
-		exit(1);
-	return s;
-}
-
-/* A daemon that sends everything back. */
-static int serve(char **v)
-{
-	int s = open_daemon(v), n;
-	struct sockaddr_in a;
-	socklen_t len;
-	char in[65536];
-
-	printf("attached\n");
-	fflush(stdout);
-	for (;;) {
-		len = sizeof(a);
-		n = recvfrom(s, in, sizeof(in), 0, (void *)&a, &len);
-		if (n > 0)
-			sendto(s, in, n, 0, (void *)&a, len);
-	}
-}
-
-/* Ends a daemon's socket; what had come up to it is lost: how many packets. */
-static unsigned long end_daemon(int s)
-{
-	unsigned long n = 0;
-	char in;
-
-	while (recv(s, &in, 1, MSG_DONTWAIT) >= 0)
-		n++;
-	close(s);
-	return n;
-}
-
-static volatile sig_atomic_t enough;
-
-static void stop(int signal)
-{
-	(void)signal;
-	enough = 1;
-}
-
-/* DEV ADDR:PORT [bound]: one daemon after the other until SIGTERM, by turns while the last is there and when it is gone. */
-static int succeed(char **v)
-{
-	unsigned long changes = 0, up = 0;
-	int last = open_daemon(v), next;
-
-	signal(SIGTERM, stop);
-	printf("attached\n");
-	fflush(stdout);
-	for (; !enough; changes += 2) {
-		next = open_daemon(v);
-		up += end_daemon(last);
-		up += end_daemon(next);
-		last = open_daemon(v);
-	}
-	up += end_daemon(last);
-	printf("changes %lu up %lu\n", changes, up);
-	return 0;
-}
-
 static int listen_events(void)
 {
 	static char in[1 << 16];
@@ -330,82 +127,6 @@ static int listen_events(void)
 			print_tunnel(tb, ((struct genlmsghdr *)NLMSG_DATA(h))->cmd);
 		}
 	}
-}
-
-/* SECONDS: messages that are nearly right, then messages that are nothing. What comes back does not matter, that it does. */
-static int fuzz(char **v)
-{
-	time_t stop = time(NULL) + atoi(v[1]);
-	unsigned long n = 0;
-	uint8_t r[256];
-
-	freopen("/dev/null", "w", stderr);
-	while (time(NULL) < stop) {
-		getrandom(r, sizeof(r), 0);
-		begin_dev(v[0], 1 + r[0] % 9, r[1] & 1 ? NLM_F_DUMP : 0);
-		if (r[2] & 1) {
-			char *tunnel[] = { "1", r[3] & 1 ? "udp" : "ip", "10.0.0.1:3653", "10.0.0.2:1024", "2001:db8:ffff::1",
-					   "route", r[3] & 2 ? "2001:db9::/48" : "2001:db8:ffff::/64", "route", "2001:db9:1::/64", NULL };
-
-			put_tunnel(tunnel);
-		}
-		if (r[2] & 2)
-			put32(UTUN_A_ID, r[4]);
-		if (r[2] & 4)
-			put(r[5] % 20 | (r[2] & 8 ? NLA_F_NESTED : 0), r + 16, r[6] % 128);
-		for (int k = r[7] % 4; k > 0; k--)
-			((uint8_t *)&out)[NLMSG_HDRLEN + r[8 + k] % (out.h.nlmsg_len - NLMSG_HDRLEN)] ^= 1 << r[12 + k] % 8;
-		/* Never SOCKET_ATTACH of a descriptor by chance the netlink socket's; any other may go. */
-		talk(NULL);
-		n++;
-	}
-	printf("fuzzed %lu\n", n);
-	return 0;
-}
-
-/* ADDR:PORT SECONDS: datagrams and packets of protocol 41 with an IPv6 header that has little to do with the rest */
-static int spray(char **v)
-{
-	struct sockaddr_in a = end_of(v[0]);
-	int udp = socket(AF_INET, SOCK_DGRAM, 0), raw = socket(AF_INET, SOCK_RAW, IPPROTO_IPV6);
-	struct in6_addr source = ip6("2001:db8:ffff::5");
-	time_t stop = time(NULL) + atoi(v[1]);
-	struct sockaddr_in from = { .sin_family = AF_INET, .sin_port = htons(5005) };
-	unsigned long n = 0;
-	uint8_t p[4096], r[16];
-	int one = 1;
-
-	setsockopt(udp, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	bind(udp, (void *)&from, sizeof(from)); /* if it is free: as the client of tunnel 5 */
-	while (time(NULL) < stop) {
-		getrandom(p, sizeof(p), 0);
-		getrandom(r, sizeof(r), 0);
-		p[0] = r[0] & 7 ? 0x60 : r[1];
-		if (r[2] & 3)
-			memcpy(p + 8, &source, sizeof(source));
-		if (r[3] & 1)
-			p[4] = r[4] & 7;
-		sendto(r[5] & 1 ? udp : raw, p, (r[6] | r[7] << 8) % (r[8] & 1 ? 64 : 1400), 0, (void *)&a, sizeof(a));
-		n++;
-	}
-	printf("sprayed %lu\n", n);
-	return 0;
-}
-
-/* Keeps a clone of every packet of the namespace for a moment, as tcpdump does. */
-static int sniff(char **v)
-{
-	int fd = socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL));
-	time_t stop = time(NULL) + atoi(v[0]);
-	struct timeval patience = { .tv_sec = 1 };
-	unsigned long n = 0;
-	uint8_t p[64];
-
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	while (time(NULL) < stop)
-		n += recv(fd, p, sizeof(p), 0) > 0;
-	printf("sniffed %lu\n", n);
-	return 0;
 }
 
 static int ids(char **v)
