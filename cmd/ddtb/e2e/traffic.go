@@ -47,7 +47,7 @@ func StartFlow(from *Host, source netip.Addr, to *Host, address netip.Addr) (*Fl
 	if err != nil {
 		return nil, errors.Join(err, server.Close())
 	}
-	if err := probe(client); err != nil {
+	if err := errors.Join(from.patient(), to.patient(), probe(client)); err != nil {
 		return nil, errors.Join(fmt.Errorf("flow from %s to %s: %w", from.Name, address, err), client.Close(), server.Close())
 	}
 	flow := &Flow{
@@ -86,6 +86,24 @@ func patient(conn *net.UDPConn) error {
 		set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20)
 	})
 	return errors.Join(err, set)
+}
+
+// patientQueue is how many packets may wait for a client that reads them from its tunnel device; the kernel's 500 are half a second
+// of a Flow.
+const patientQueue = 10000
+
+// patient gives the tunnel devices of clients the same room.
+func (h *Host) patient() error {
+	links, err := h.links.LinkList()
+	if err != nil {
+		return fmt.Errorf("%s: %w", h.Name, err)
+	}
+	for _, link := range links {
+		if link.Type() == "tuntap" {
+			err = errors.Join(err, h.links.LinkSetTxQLen(link, patientQueue))
+		}
+	}
+	return err
 }
 
 // Await waits until more answers have come than there were.
