@@ -18,7 +18,7 @@ import (
 const (
 	garbagePercent = 50
 	garbageFloor   = 24 << 20 // octets, about those of 500 logins
-	garbageCeiling = 64 << 20 // octets, where half of what is in use is less
+	garbageCeiling = 48 << 20 // octets, where half of what is in use is less
 	garbageMost    = 400      // percent, when next to nothing is in use
 	garbageLook    = time.Second
 )

@@ -10,7 +10,7 @@ func TestGarbage(t *testing.T) {
 		want       int
 	}{
 		{0, 0, garbageMost}, {4, 0, garbageMost}, {8, 0, 300}, {20, 0, 120}, {48, 0, garbagePercent}, {1024, 0, garbagePercent},
-		{20, 40, 120}, {32, 100, 150}, {32, 1000, 200}, {64, 1000, 100}, {8, 1000, garbageMost}, {256, 1000, garbagePercent}, {1024, 1000, garbagePercent},
+		{20, 40, 120}, {32, 80, 120}, {32, 1000, 150}, {64, 1000, 70}, {8, 1000, garbageMost}, {256, 1000, garbagePercent}, {1024, 1000, garbagePercent},
 	} {
 		got := garbage(test.live<<20, test.rate<<20)
 		if got != test.want {

@@ -154,19 +154,27 @@ func iperfServer(ctx context.Context, space *lab.Space) (stop func(), err error)
 		_ = process.Kill()
 		_ = process.Wait()
 	}
+	if err := iperfListens(ctx, space, process.Done()); err != nil {
+		stop()
+		return nil, fmt.Errorf("%w: %s", err, output)
+	}
+	return stop, nil
+}
+
+// iperfListens waits until a server listens in a namespace, which it does not while it serves, and for a moment afterwards.
+func iperfListens(ctx context.Context, space *lab.Space, ended <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	for {
 		listening, err := space.Listens(iperfPort)
 		if err == nil && listening {
-			return stop, nil
+			return nil
 		}
 		select {
-		case <-process.Done():
-			return nil, fmt.Errorf("iperf3 server ended: %s", output)
+		case <-ended:
+			return errors.New("iperf3 server ended")
 		case <-ctx.Done():
-			stop()
-			return nil, errors.Join(ctx.Err(), err)
+			return errors.Join(errors.New("iperf3 server does not listen"), ctx.Err(), err)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
@@ -174,6 +182,9 @@ func iperfServer(ctx context.Context, space *lab.Space) (stop func(), err error)
 
 // iperf runs one stream and gives the rate the receiver saw, bits a second.
 func iperf(ctx context.Context, path tcpPath, reverse bool, d time.Duration) (float64, error) {
+	if err := iperfListens(ctx, path.site.core, nil); err != nil {
+		return 0, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, d+10*time.Second)
 	defer cancel()
 	arguments := []string{"--client", coreHost.String(), "--bind", path.from.String(), "--json",
