@@ -12,12 +12,12 @@ import (
 
 // How much memory may wait to be collected: half as much as is in use, where Go's default is as much again, since with a million
 // sessions it is memory that counts. But to collect costs what is in use, not what is garbage: when thousands log in a second,
-// with 40 KB of garbage each, a server of a few ten thousand sessions would do so ten times a second, at a fifth of what a login
-// costs. So whatever comes in half a second may wait, within bounds; it goes back to the system when that is over. A server
+// with 12 KB of garbage each, or 60 KB where a directory is asked, a server of a few ten thousand sessions would do so ten times a
+// second, at a fifth of what a login costs. So whatever comes in half a second may wait, within bounds; it goes back to the system when that is over. A server
 // with few sessions may always have garbageFloor.
 const (
 	garbagePercent = 50
-	garbageFloor   = 24 << 20 // octets, about those of 500 logins
+	garbageFloor   = 24 << 20 // octets, those of 400 to 2,000 logins
 	garbageCeiling = 48 << 20 // octets, where half of what is in use is less
 	garbageMost    = 400      // percent, when next to nothing is in use
 	garbageLook    = time.Second
