@@ -12,7 +12,7 @@ import (
 
 // How much memory may wait to be collected: half as much as is in use, where Go's default is as much again, since with a million
 // sessions it is memory that counts. But to collect costs what is in use, not what is garbage: when thousands log in a second,
-// with 12 KB of garbage each, or 60 KB where a directory is asked, a server of a few ten thousand sessions would do so ten times a
+// with 12 KB of garbage each, or 40 to 60 KB where a directory is asked, a server of a few ten thousand sessions would do so ten times a
 // second, at a fifth of what a login costs. So whatever comes in half a second may wait, within bounds; it goes back to the
 // system when that is over. A server with few sessions may always have garbageFloor.
 const (
