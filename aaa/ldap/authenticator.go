@@ -71,7 +71,8 @@ func (a *Authenticator) authenticate(ctx context.Context, login aaa.Login, user 
 		// A bind with a name and no password succeeds anonymously (RFC 4513 section 5.1.2).
 		return aaa.Subscriber{}, fmt.Errorf("%w: empty password", aaa.ErrRejected)
 	}
-	entry, err := a.find(ctx, user)
+	_, plain := login.Credential.(aaa.Password)
+	entry, err := a.find(ctx, user, !plain)
 	if err != nil {
 		return aaa.Subscriber{}, err
 	}
@@ -91,15 +92,15 @@ func (a *Authenticator) authenticate(ctx context.Context, login aaa.Login, user 
 	return s, err
 }
 
-// find returns the one entry of user. Two is one too many to choose from.
-func (a *Authenticator) find(ctx context.Context, user string) (*ldapv3.Entry, error) {
+// find returns the one entry of user, with its secrets or without. Two is one too many to choose from.
+func (a *Authenticator) find(ctx context.Context, user string, secrets bool) (*ldapv3.Entry, error) {
 	scope := ldapv3.ScopeWholeSubtree
 	if a.o.Scope == ScopeOne {
 		scope = ldapv3.ScopeSingleLevel
 	}
 	const enough = 2
 	entries, err := a.dir.search(ctx, ldapv3.NewSearchRequest(a.o.Base, scope, ldapv3.NeverDerefAliases, enough,
-		int(a.o.Timeout.Seconds()), false, expand(a.o.Filter, user, ""), a.o.attributes(), nil))
+		int(a.o.Timeout.Seconds()), false, expand(a.o.Filter, user, ""), a.o.attributes(secrets), nil))
 	switch {
 	case ldapv3.IsErrorWithCode(errors.Unwrap(err), ldapv3.LDAPResultSizeLimitExceeded), err == nil && len(entries) > 1:
 		return nil, fmt.Errorf("%w: more than one entry matches", aaa.ErrRejected)
@@ -223,7 +224,7 @@ func (a *Authenticator) subscriber(ctx context.Context, e *ldapv3.Entry, user st
 	var g grant
 	if dn := first(e, a.o.Map.Profile); dn != "" {
 		entries, err := a.dir.search(ctx, ldapv3.NewSearchRequest(dn, ldapv3.ScopeBaseObject, ldapv3.NeverDerefAliases, 1,
-			int(a.o.Timeout.Seconds()), false, "(objectClass=*)", a.o.attributes(), nil))
+			int(a.o.Timeout.Seconds()), false, "(objectClass=*)", a.o.attributes(false), nil))
 		if err != nil && !errors.Is(err, errAbsent) {
 			return aaa.Subscriber{}, fmt.Errorf("profile %q: %w", dn, err)
 		}

@@ -16,16 +16,23 @@ import (
 	"ddtb/aaa"
 )
 
-// attributes is every name a search has to ask for. memberOf is operational: it comes only when asked for by name.
-func (o Options) attributes() []string {
+// attributes is every name a search has to ask for, with those of what verifies a response only where there is one: what is not
+// asked for lies in no memory and goes over no wire. memberOf, which can be long, is operational: it comes only when asked for by name.
+func (o Options) attributes(secrets bool) []string {
 	m := o.Map
-	names := []string{"memberOf"}
+	var names []string
+	if o.GroupDN != "" && o.GroupFilter == "" {
+		names = append(names, "memberOf")
+	}
 	for _, list := range [][]string{m.Name, m.Pool, m.Prefix, m.Endpoint, m.SessionLimit, m.SessionTimeout, m.IdleTimeout,
 		m.InterimInterval, m.Class, m.Filter, m.Rate, m.Routes, m.Reply, m.Profile, m.Disabled, m.Enabled} {
 		names = append(names, list...)
 	}
-	if o.ReadSecrets {
+	if secrets && o.ReadSecrets {
 		names = append(append(names, m.Password...), m.HA1...)
+	}
+	if len(names) == 0 {
+		return []string{"1.1"} // none at all, where an empty list asks for everything (RFC 4511 section 4.5.1.8)
 	}
 	return names
 }
