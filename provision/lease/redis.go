@@ -67,6 +67,7 @@ type Redis struct {
 	foreign *sharedPool // no pool: the claims to prefixes from outside all of them
 	scripts scripts
 	served  served
+	turns   *turns
 	metrics *redisMetrics
 
 	replicas atomic.Int64 // that follow the master
@@ -129,7 +130,7 @@ func openRedis(ctx context.Context, pools []Pool, o RedisOptions) (*Redis, error
 	}
 	r := &Redis{conn: o.Conn, options: o, clock: o.withDefaults().Clock, byName: make(map[string]*sharedPool), wake: make(chan struct{}, 1), refuted: make(chan struct{}, 1)}
 	r.options.Quarantine = o.withDefaults().Quarantine
-	r.served = newServed()
+	r.served, r.turns = newServed(), newTurns()
 	for _, pool := range pools {
 		p := &sharedPool{Pool: pool, key: "ddtb:{" + pool.Name + "}:pool", usage: Usage{Pool: pool.Name, Size: pool.Size}}
 		r.pools, r.byName[pool.Name] = append(r.pools, p), p

@@ -45,7 +45,12 @@ func (r *Redis) acquire(ctx context.Context, p *sharedPool, req Request) (Lease,
 	if l, err := r.elsewhere(ctx, p, req); err != nil {
 		return l, err
 	}
+	give, err := r.turns.take(ctx, req.Owner)
+	if err != nil {
+		return Lease{}, err
+	}
 	l, err := r.acquireIn(ctx, p, req)
+	give()
 	if err != nil {
 		return l, err
 	}

@@ -74,7 +74,7 @@ func TestClaimOfEarlierSession(t *testing.T) {
 			t.Fatal(c.name, err)
 		}
 		one.served.drop(one.pools[0], first.Index, "old") // it has ended meanwhile
-		if _, _, err := one.claimAgain(t.Context(), one.pools[0], first.Index, late); err != nil {
+		if _, _, err := one.claimNow(t.Context(), one.pools[0], first.Index, late); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		denied(c.name, c.next)
@@ -88,5 +88,52 @@ func TestClaimOfEarlierSession(t *testing.T) {
 		if err := one.Release(t.Context(), Holder{Pool: "homes", Index: got.Index, Session: "b"}); err != nil {
 			t.Fatal(c.name, err)
 		}
+	}
+}
+
+// TestClaimOfSameSession: what is repeated of a lease, since Redis may have lost it, is what its session has by then, and what it has
+// no longer is not claimed for it again; while the owner says something himself, it waits.
+func TestClaimOfSameSession(t *testing.T) {
+	one := openNode(t, redistest.Start(t), "one")
+	p := one.pools[0]
+	wide, narrow := netip.MustParsePrefix("2001:db9::/48"), netip.MustParsePrefix("2001:db9:0:1::/64")
+	take := func(owner string, prefix netip.Prefix) (Lease, error) {
+		return one.Acquire(t.Context(), Request{Pool: "homes", Owner: owner, Session: owner, Node: "one", TTL: time.Hour, Foreign: prefix})
+	}
+	late := func(index uint32, was tenure) {
+		t.Helper()
+		if _, err := one.claimAgain(t.Context(), p, index, was); err != nil {
+			t.Error(err)
+		}
+	}
+	l, err := take("alice", wide)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, _ := one.served.get(p, l.Index)
+	if l, err = take("alice", narrow); err != nil {
+		t.Fatal(err)
+	}
+	late(l.Index, was)
+	if _, err := take("mallory", narrow); !errors.Is(err, ErrTaken) {
+		t.Errorf("another one gets %v: %v", narrow, err)
+	}
+	give, err := one.turns.take(t.Context(), "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	was, _ = one.served.get(p, l.Index)
+	if _, err := one.claimAgain(ctx, p, l.Index, was); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("claimed out of turn: %v", err)
+	}
+	give()
+	if err := one.Release(t.Context(), Holder{Pool: "homes", Index: l.Index, Session: "alice"}); err != nil {
+		t.Fatal(err)
+	}
+	late(l.Index, was)
+	if _, err := take("bob", wide); err != nil {
+		t.Errorf("%v is not free in the end: %v", wide, err)
 	}
 }

@@ -77,6 +77,11 @@ func (r *Redis) batches(holders []Holder) iter.Seq2[*sharedPool, []Holder] {
 
 // extend extends the leases of one pool, and asserts those that Redis knows nothing of since a new epoch.
 func (r *Redis) extend(ctx context.Context, p *sharedPool, ttl time.Duration, holders []Holder) (lost []Holder, err error) {
+	give, err := r.turns.take(ctx, r.claimants(p, holders)...)
+	if err != nil {
+		return nil, err
+	}
+	defer give()
 	args, before := []any{ttl.Milliseconds()}, make([]string, len(holders))
 	for i, h := range holders {
 		args = append(args, h.Index, h.Session, flag(h.Data != nil), h.Data)
@@ -154,7 +159,7 @@ func (r *Redis) reclaim(ctx context.Context, p *sharedPool, ttl time.Duration, c
 				continue
 			}
 		}
-		if err := r.Release(ctx, c.Holder); err != nil {
+		if err := r.releaseNow(ctx, p, []Holder{c.Holder}); err != nil {
 			return lost, err
 		}
 		lost = append(lost, c.Holder)
@@ -202,26 +207,51 @@ func (r *Redis) Release(ctx context.Context, holders ...Holder) error {
 		if p == nil {
 			continue
 		}
-		var args []any
-		for _, h := range some {
-			args = append(args, h.Index, h.Session)
-			if t, ok := r.served.get(p, h.Index); ok && t.session == h.Session && t.epoch == "" {
-				// Redis knows the session before this one.
-				if _, err := r.assert(ctx, p, h.Index, t); err != nil {
-					return err
-				}
-			}
-		}
-		a, err := r.run(ctx, scriptRelease, p, args...)
-		if err != nil {
-			return fmt.Errorf("release %d leases: %w", len(some), err)
-		}
-		for _, h := range some {
-			r.served.drop(p, h.Index, h.Session)
-		}
-		if err := r.unclaim(ctx, p, a.rest); err != nil {
+		if err := r.release(ctx, p, some); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// release is Release of leases of one pool.
+func (r *Redis) release(ctx context.Context, p *sharedPool, holders []Holder) error {
+	give, err := r.turns.take(ctx, r.claimants(p, holders)...)
+	if err != nil {
+		return err
+	}
+	defer give()
+	return r.releaseNow(ctx, p, holders)
+}
+
+// releaseNow is release in the turn of the owners.
+func (r *Redis) releaseNow(ctx context.Context, p *sharedPool, holders []Holder) error {
+	var args []any
+	for _, h := range holders {
+		args = append(args, h.Index, h.Session)
+		if t, ok := r.served.get(p, h.Index); ok && t.session == h.Session && t.epoch == "" {
+			// Redis knows the session before this one.
+			if _, err := r.assert(ctx, p, h.Index, t); err != nil {
+				return err
+			}
+		}
+	}
+	a, err := r.run(ctx, scriptRelease, p, args...)
+	if err != nil {
+		return fmt.Errorf("release %d leases: %w", len(holders), err)
+	}
+	for _, h := range holders {
+		r.served.drop(p, h.Index, h.Session)
+	}
+	return r.unclaim(ctx, p, a.rest)
+}
+
+// claimants are the owners of those leases that are served here and have foreign prefixes.
+func (r *Redis) claimants(p *sharedPool, holders []Holder) (owners []string) {
+	for _, h := range holders {
+		if t, ok := r.served.get(p, h.Index); ok && t.session == h.Session && t.foreign.IsValid() {
+			owners = append(owners, t.owner)
+		}
+	}
+	return owners
 }

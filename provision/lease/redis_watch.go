@@ -99,7 +99,7 @@ func (r *Redis) confirmed(p *sharedPool, epoch string) bool {
 func (r *Redis) claimAll(ctx context.Context, epoch string) error {
 	for _, at := range r.served.unclaimed(epoch) {
 		if t, ok := r.served.get(at.pool, at.index); ok && t.end.After(r.clock()) {
-			if _, _, err := r.claimAgain(ctx, at.pool, at.index, t); err != nil {
+			if _, err := r.claimAgain(ctx, at.pool, at.index, t); err != nil {
 				return err
 			}
 		}
@@ -151,7 +151,7 @@ func (r *Redis) assertSome(ctx context.Context, p *sharedPool, indices []uint32)
 			r.served.drop(p, index, t.session)
 			continue
 		}
-		_, claimed, err := r.claimAgain(ctx, p, index, t)
+		claimed, err := r.claimAgain(ctx, p, index, t)
 		if err != nil {
 			return err
 		}
@@ -180,9 +180,9 @@ func (r *Redis) assertSome(ctx context.Context, p *sharedPool, indices []uint32)
 	return r.Release(ctx, gone...) // ended or replaced just now
 }
 
-// assert asserts one lease as it is in t, and tells whether it is this node's.
+// assert asserts one lease as it is in t, in its owner's turn, and tells whether it is this node's.
 func (r *Redis) assert(ctx context.Context, p *sharedPool, index uint32, t tenure) (bool, error) {
-	epoch, ok, err := r.claimAgain(ctx, p, index, t)
+	epoch, ok, err := r.claimNow(ctx, p, index, t)
 	if !ok || err != nil {
 		return false, err
 	}
@@ -197,8 +197,27 @@ func (r *Redis) assert(ctx context.Context, p *sharedPool, index uint32, t tenur
 	return true, nil
 }
 
-// claimAgain claims the foreign prefix of a lease again, if it has one. false: it is another's, the lease is lost.
-func (r *Redis) claimAgain(ctx context.Context, p *sharedPool, index uint32, t tenure) (epoch string, ok bool, err error) {
+// claimAgain claims the foreign prefix of a lease again, if it has one, in its owner's turn. false: it is another's, the lease is
+// lost; or its owner has another lease by now, or another prefix.
+func (r *Redis) claimAgain(ctx context.Context, p *sharedPool, index uint32, t tenure) (bool, error) {
+	if !t.foreign.IsValid() {
+		return true, nil
+	}
+	give, err := r.turns.take(ctx, t.owner)
+	if err != nil {
+		return false, err
+	}
+	defer give()
+	now, ok := r.served.get(p, index)
+	if !ok || now.owner != t.owner || now.session != t.session || now.foreign != t.foreign {
+		return false, nil
+	}
+	_, ok, err = r.claimNow(ctx, p, index, now)
+	return ok, err
+}
+
+// claimNow is claimAgain of what is served, or will be, while it is its owner's turn. epoch is that of the claim.
+func (r *Redis) claimNow(ctx context.Context, p *sharedPool, index uint32, t tenure) (epoch string, ok bool, err error) {
 	if !t.foreign.IsValid() {
 		return "", true, nil
 	}
