@@ -96,6 +96,17 @@ func (f *faults) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.P
 	}
 }
 
+// idle lets others go on while an op waits for an owner's turn, so that who has it comes to its end.
+func (f *faults) idle() {
+	w, o := f.w, f.w.running
+	if o == nil {
+		w.proceed(w.IntN(len(w.ops)))
+		return
+	}
+	w.yielded <- struct{}{}
+	<-o.resume
+}
+
 // pass sends, or does not.
 func (f *faults) pass(ctx context.Context, send func(context.Context) error) error {
 	w, o := f.w, f.w.running

@@ -78,7 +78,7 @@ func (n *worldNode) start() {
 	for {
 		store, err := openRedis(w.Context(), worldPools(), o) // the world looks for it, by its own clock
 		if err == nil {
-			n.store = store
+			n.store, store.turns.idle = store, n.faults.idle
 			if store.apart {
 				w.did.apart++
 			}

@@ -14,6 +14,7 @@ import (
 type turns struct {
 	seed  maphash.Seed
 	lanes [512]chan struct{} // owners share them by chance; an element is a turn
+	idle  func()             // what a test does while somebody else has the turn; nil: nothing
 }
 
 func newTurns() *turns {
@@ -39,6 +40,9 @@ func (t *turns) take(ctx context.Context, owners ...string) (give func(), err er
 		}
 	}
 	for _, lane := range lanes {
+		for t.idle != nil && len(t.lanes[lane]) > 0 {
+			t.idle()
+		}
 		select {
 		case t.lanes[lane] <- struct{}{}:
 			had++
