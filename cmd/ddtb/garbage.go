@@ -40,7 +40,7 @@ func boundGarbage(ctx context.Context) {
 		metrics.Read(heap)
 		live, allocated := heap[0].Value.Uint64(), heap[1].Value.Uint64()
 		rate, over := allocated-before, storm
-		before, storm = allocated, allocated-before > 2*garbageFloor
+		before, storm = allocated, rate/2 > garbageFloor
 		if want := garbage(live, rate); want != percent { // to set it stops the world
 			percent = want
 			debug.SetGCPercent(percent)

@@ -45,12 +45,7 @@ func (r *Redis) acquire(ctx context.Context, p *sharedPool, req Request) (Lease,
 	if l, err := r.elsewhere(ctx, p, req); err != nil {
 		return l, err
 	}
-	give, err := r.turns.take(ctx, req.Owner)
-	if err != nil {
-		return Lease{}, err
-	}
 	l, err := r.acquireIn(ctx, p, req)
-	give()
 	if err != nil {
 		return l, err
 	}
@@ -65,9 +60,14 @@ func (r *Redis) acquire(ctx context.Context, p *sharedPool, req Request) (Lease,
 	return other, err
 }
 
-// acquireIn gets a lease of one pool. The claim to a foreign prefix is made once it is sure that there is an index, since other
+// acquireIn gets a lease of one pool, in the owner's turn. The claim to a foreign prefix is made once it is sure that there is an index, since other
 // claims may have to give way to it.
 func (r *Redis) acquireIn(ctx context.Context, p *sharedPool, req Request) (l Lease, err error) {
+	give, err := r.turns.take(ctx, req.Owner)
+	if err != nil {
+		return Lease{}, err
+	}
+	defer give()
 	if !req.Foreign.IsValid() {
 		return r.take(ctx, p, req, "")
 	}
