@@ -149,8 +149,9 @@ func (r *reporter) tell(e agent.Event) string {
 	return text
 }
 
-// printable replaces what could command a terminal: servers choose parts of the text.
+// printable makes one line of text, and replaces what could command a terminal: servers choose parts of it.
 func printable(text string) string {
+	text = strings.ReplaceAll(text, "\n", "; ") // as errors.Join puts between two
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '?'

@@ -191,3 +191,10 @@ func TestExplain(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestPrintable(t *testing.T) {
+	err := errors.Join(errors.New("udp: no answer"), errors.New("tcp: \x1b[2Jrefused\r"))
+	if got, want := printable(err.Error()), "udp: no answer; tcp: ?[2Jrefused?"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
