@@ -56,7 +56,8 @@ const (
 type Agent struct {
 	Options
 	broker  *provision.Broker
-	board   Board // nil: there are no others
+	board   Board              // nil: there are no others
+	watcher *provision.Watcher // what happens here is told to them; nil: there are none
 	started time.Time
 	metrics *metrics
 
@@ -70,7 +71,8 @@ type Agent struct {
 	writing  sync.Mutex                   // held from the look at sessions to their being on the board
 }
 
-// New makes an Agent of a Broker; board is nil if the server is alone. Run has to run.
+// New makes an Agent of a Broker; board is nil if the server is alone. What happens from now on is told to the other servers, once
+// Run runs.
 func New(broker *provision.Broker, board Board, options Options) (*Agent, error) {
 	if options.Name == "" {
 		return nil, errors.New("a server of a fleet needs a name")
@@ -89,13 +91,16 @@ func New(broker *provision.Broker, board Board, options Options) (*Agent, error)
 		Options: options, broker: broker, board: board, started: options.Clock(),
 		beats: make(chan struct{}, 1), behind: make(chan struct{}, 1), doubt: make(chan struct{}, 1),
 	}
-	a.broker.Drain(a.refuses())
-	if board != nil {
-		a.broker.Join(a)
-	}
 	var err error
 	if a.metrics, err = newMetrics(a, options.Metrics); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	a.broker.Drain(a.refuses())
+	if board != nil {
+		a.broker.Join(a)
+		if a.watcher, err = broker.Watch(); err != nil {
+			return nil, fmt.Errorf("watch sessions: %w", err)
+		}
 	}
 	return a, nil
 }
@@ -115,12 +120,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	var wait sync.WaitGroup
 	wait.Go(func() { a.empty(ctx) })
 	if a.board != nil {
-		watcher, err := a.broker.Watch()
-		if err != nil {
-			return fmt.Errorf("watch sessions: %w", err)
-		}
-		defer watcher.Close()
-		for _, part := range []func(context.Context){a.refresh, a.follow, a.reassert, func(ctx context.Context) { a.tell(ctx, watcher) }} {
+		defer a.watcher.Close()
+		for _, part := range []func(context.Context){a.refresh, a.follow, a.reassert, a.tell} {
 			wait.Go(func() { part(ctx) })
 		}
 	}

@@ -52,8 +52,8 @@ func TestTakeoverFromOtherPool(t *testing.T) {
 	each(t, func(t *testing.T, open func() fleet.Board) {
 		store := leases(t)
 		own := func(_ *fleet.Options, c *provision.Config) { c.DefaultPool = "only-" + c.Node }
-		a, b := start(t, 1, store, open(), own), start(t, 2, store, open(), own)
-		a.sees(map[string]fleet.NodeState{"ts2": fleet.Serving})
+		a, b := start(t, 1, store, open(), own), prepare(t, 2, store, open(), own)
+		a.sees(nil)
 		login := func(s *server, client byte) provision.Session {
 			r := s.request("alice", client)
 			r.Router = false
@@ -64,6 +64,7 @@ func TestTakeoverFromOtherPool(t *testing.T) {
 		first := login(a, 1)
 		until(t, "the clock goes on", func() bool { return time.Now().After(first.Since.Add(5 * time.Millisecond)) })
 		second := login(b, 2)
+		b.run() // what happened before is told, too
 		if second.Endpoint == first.Endpoint {
 			t.Errorf("endpoint %v of both pools", first.Endpoint)
 		}

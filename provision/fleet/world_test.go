@@ -123,6 +123,7 @@ type server struct {
 	name    string
 	broker  *provision.Broker
 	follows chan struct{} // closed once it hears what the others write
+	posted  chan struct{} // closed once the others can know of it
 	path    *datapath.Null
 	records *aaatest.Recorder
 	stop    func()
@@ -143,6 +144,14 @@ func config(name string) provision.Config {
 // start runs a server; n is its number, in its name and address.
 func start(t *testing.T, n byte, store lease.Store, board fleet.Board, change func(*fleet.Options, *provision.Config)) *server {
 	t.Helper()
+	s := prepare(t, n, store, board, change)
+	s.run()
+	return s
+}
+
+// prepare makes a server that serves, and says nothing to the others until it runs.
+func prepare(t *testing.T, n byte, store lease.Store, board fleet.Board, change func(*fleet.Options, *provision.Config)) *server {
+	t.Helper()
 	s := &server{T: t, name: "ts" + string('0'+n), path: datapath.NewNull(time.Now), records: &aaatest.Recorder{}}
 	c := config(s.name)
 	options := fleet.Options{
@@ -161,12 +170,16 @@ func start(t *testing.T, n byte, store lease.Store, board fleet.Board, change fu
 	s.broker, err = provision.New(c, provision.Deps{Store: store, Datapath: s.path, Accountant: s.records, Logger: zerolog.Nop()})
 	must(t, err)
 	must(t, s.broker.Recover(t.Context()))
-	s.follows = make(chan struct{})
+	s.follows, s.posted = make(chan struct{}), make(chan struct{})
 	if board != nil {
-		board = &heard{Board: board, ready: sync.OnceFunc(func() { close(s.follows) })}
+		board = &heard{board, sync.OnceFunc(func() { close(s.follows) }), sync.OnceFunc(func() { close(s.posted) })}
 	}
 	s.Agent, err = fleet.New(s.broker, board, options)
 	must(t, err)
+	return s
+}
+
+func (s *server) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 2)
 	go func() { ended <- s.broker.Run(ctx) }()
@@ -174,12 +187,11 @@ func start(t *testing.T, n byte, store lease.Store, board fleet.Board, change fu
 	s.stop = func() {
 		cancel()
 		if err := errors.Join(<-ended, <-ended); err != nil {
-			t.Error(err)
+			s.Error(err)
 		}
 		s.stop = func() {}
 	}
-	t.Cleanup(func() { s.stop() })
-	return s
+	s.Cleanup(func() { s.stop() })
 }
 
 func (s *server) local(n byte) netip.AddrPort {
@@ -232,10 +244,18 @@ func (s *server) stopped(session provision.Session, cause aaa.Cause) {
 	}
 }
 
-// heard is a board that tells when it is followed.
+// heard is a board that tells when it is followed, and when its server stands on it.
 type heard struct {
 	fleet.Board
-	ready func()
+	ready, posted func()
+}
+
+// Announce implements fleet.Board.
+func (h *heard) Announce(ctx context.Context, node fleet.Node, alive time.Duration) (known bool, err error) {
+	if known, err = h.Board.Announce(ctx, node, alive); err == nil {
+		h.posted()
+	}
+	return known, err
 }
 
 // Follow implements fleet.Reader.
@@ -245,13 +265,15 @@ func (h *heard) Follow(ctx context.Context, node string, f fleet.Follower) error
 	return h.Board.Follow(ctx, node, f)
 }
 
-// sees awaits that a server hears the others and knows them in these states.
+// sees awaits that a server hears the others, can be known to them and knows them in these states.
 func (s *server) sees(want map[string]fleet.NodeState) {
 	s.Helper()
-	select {
-	case <-s.follows:
-	case <-time.After(patience):
-		s.Fatalf("%s does not hear the others", s.name)
+	for what, done := range map[string]chan struct{}{"hears the others": s.follows, "is known to them": s.posted} {
+		select {
+		case <-done:
+		case <-time.After(patience):
+			s.Fatalf("not reached: %s %s", s.name, what)
+		}
 	}
 	until(s.T, s.name+" sees the others", func() bool {
 		nodes, err := s.Nodes(context.Background())

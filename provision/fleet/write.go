@@ -10,9 +10,9 @@ import (
 )
 
 // tell writes what happens here, as it happens. What cannot be written is left to refresh.
-func (a *Agent) tell(ctx context.Context, watcher *provision.Watcher) {
+func (a *Agent) tell(ctx context.Context) {
 	for {
-		events, err := watcher.Next(ctx)
+		events, err := a.watcher.Next(ctx)
 		if err != nil {
 			return // ctx is done
 		}
