@@ -176,8 +176,8 @@ func (r *Redis) begin(ctx context.Context) error {
 	for _, h := range renewed {
 		p := r.byName[h.Pool]
 		t, ok := r.served.get(p, h.Index)
-		if left := t.end.Sub(r.clock()); ok && left > 0 {
-			if _, err := r.run(ctx, scriptExtend, p, left.Milliseconds(), h.Index, h.Session, flag(true), h.Data); err != nil {
+		if ok && t.end.After(r.clock()) {
+			if _, err := r.run(ctx, scriptExtend, p, until(t.end), h.Index, h.Session, flag(true), h.Data); err != nil {
 				return err
 			}
 		}

@@ -77,7 +77,7 @@ func (r *Redis) acquireIn(ctx context.Context, p *sharedPool, req Request) (l Le
 		if err != nil {
 			return heldLease(p, a), err
 		}
-		epoch, undo, err := r.claim(ctx, p, req, time.Time{})
+		epoch, undo, err := r.claim(ctx, p, req, tenure{})
 		if err != nil {
 			return Lease{}, err
 		}
@@ -234,16 +234,16 @@ func (r *Redis) plain() []Pool {
 	return out
 }
 
-// claim has an owner of a pool claim his foreign prefix, and ends the leases whose claims gave way. since is when the session got
-// its lease, zero if it has none yet: what a later session of his has claimed stays. epoch is that of the claims; undo is for a
+// claim has an owner of a pool claim his foreign prefix, and ends the leases whose claims gave way. t is the lease that his session
+// has, zero if it has none yet: what a later session of his has claimed stays. epoch is that of the claims; undo is for a
 // claim that no lease came of.
-func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, since time.Time) (epoch string, undo func(context.Context) error, err error) {
-	began := ""
-	if !since.IsZero() {
-		began = strconv.FormatInt(since.UnixMilli(), 10)
+func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, t tenure) (epoch string, undo func(context.Context) error, err error) {
+	began, left := "", any(req.TTL.Milliseconds())
+	if !t.since.IsZero() {
+		began, left = strconv.FormatInt(t.since.UnixMilli(), 10), until(t.end)
 	}
-	a, err := r.run(ctx, scriptClaim, r.foreign, p.Name, req.Owner, req.Session, req.TTL.Milliseconds(), req.Foreign.String(),
-		rangeOf(req.Foreign), flag(!since.IsZero()), req.Node, began)
+	a, err := r.run(ctx, scriptClaim, r.foreign, p.Name, req.Owner, req.Session, left, req.Foreign.String(),
+		rangeOf(req.Foreign), flag(began != ""), req.Node, began)
 	if err != nil {
 		return "", nil, err
 	}

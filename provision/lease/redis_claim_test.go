@@ -41,6 +41,58 @@ func openNode(t *testing.T, s *redistest.Server, node string) *Redis {
 	}
 }
 
+// TestClaimLastsNoLonger: a claim that is repeated and takes its time to Redis ends with its lease all the same; one that Redis
+// gives more time than this server knows of keeps it.
+func TestClaimLastsNoLonger(t *testing.T) {
+	now, delay := time.Unix(1772366400, 0), time.Duration(0)
+	r, err := openRedis(t.Context(), []Pool{{Name: "homes", Size: 16, EndpointBase: netip.MustParseAddr("2001:db8:f000:1::")}}, RedisOptions{
+		Conn: redistest.Open(t, redistest.Start(t).Options()), Node: "one", Options: Options{Clock: func() time.Time { return now }},
+		Time: func() time.Time { // asked when a script is sent
+			now, delay = now.Add(delay), 0
+			return now
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range r.All(t.Context()) { // it knows then what it serves
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	now = now.Add(24 * time.Hour) // the grace of new pools is over
+	for range 2 {                 // the second look tells that all is asserted
+		if err := r.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	take := func(owner string, ttl time.Duration) (Lease, error) {
+		return r.Acquire(t.Context(), Request{Pool: "homes", Owner: owner, Session: owner, Node: "one", TTL: ttl, Foreign: netip.MustParsePrefix("2001:db9::/48")})
+	}
+	again := func(l Lease, left time.Duration) {
+		t.Helper()
+		served, _ := r.served.get(r.pools[0], l.Index)
+		served.end = now.Add(left)
+		if _, ok, err := r.claimNow(t.Context(), r.pools[0], l.Index, served); err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+	}
+	l, err := take("alice", 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again(l, time.Second)
+	now = now.Add(5 * time.Second)
+	if _, err := take("mallory", time.Minute); !errors.Is(err, ErrTaken) {
+		t.Errorf("another one gets the prefix before its time is over: %v", err)
+	}
+	delay = 20 * time.Second
+	again(l, 5*time.Second)
+	if _, err := take("mallory", time.Minute); err != nil {
+		t.Errorf("the prefix stays taken when its lease is over: %v", err)
+	}
+}
+
 // TestClaimOfEarlierSession: what a server says late of a session, while its subscriber has a newer one, takes the newer one's
 // foreign prefix from nobody: not when it is another, not when the newer one is at another server, and not when the old one ends.
 func TestClaimOfEarlierSession(t *testing.T) {

@@ -154,7 +154,7 @@ func (r *Redis) reclaim(ctx context.Context, p *sharedPool, ttl time.Duration, c
 		}
 		// Lost with a failover, perhaps, and nobody else's: then he claims it again.
 		if t, ok := r.served.get(p, c.Index); ok && t.session == c.Session && t.foreign.IsValid() {
-			if epoch, _, err := r.claim(ctx, p, t.request(p, ttl), t.since); err == nil {
+			if epoch, _, err := r.claim(ctx, p, t.request(p), t); err == nil {
 				r.served.change(p, c.Index, c.Session, func(t *tenure) { t.claimed = epoch })
 				continue
 			}
@@ -167,10 +167,10 @@ func (r *Redis) reclaim(ctx context.Context, p *sharedPool, ttl time.Duration, c
 	return lost, nil
 }
 
-// request is what would have got a tenure.
-func (t tenure) request(p *sharedPool, ttl time.Duration) Request {
+// request is what has got a tenure, but for its time.
+func (t tenure) request(p *sharedPool) Request {
 	return Request{
-		Pool: p.Name, Owner: t.owner, Session: t.session, Node: t.node, TTL: ttl, Foreign: t.foreign, Forget: t.forget, Data: t.data,
+		Pool: p.Name, Owner: t.owner, Session: t.session, Node: t.node, Foreign: t.foreign, Forget: t.forget, Data: t.data,
 	}
 }
 

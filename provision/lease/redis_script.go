@@ -102,6 +102,10 @@ func (a answer) number(i int) int64 {
 // time is the i-th of the rest, milliseconds since 1970.
 func (a answer) time(i int) time.Time { return time.UnixMilli(a.number(i)) }
 
+// until is a time of this node's clock among the arguments of a script, which is told how many milliseconds are left when it is sent, below 0 if none:
+// what waited before, for a turn or for a master, does not make anything last longer. Redis has a clock of its own.
+type until time.Time
+
 // run sends a script for a pool and gives its answer. A pool that Redis has forgotten is made again.
 func (r *Redis) run(ctx context.Context, s script, p *sharedPool, args ...any) (answer, error) {
 	if !p.made.Load() {
@@ -154,7 +158,13 @@ func (r *Redis) once(ctx context.Context, s script, key string, args ...any) (an
 // send sends a script. What gives somebody something is waited for until a replica has it, over the same connection; one
 // that is late is not waited for any longer, since the node that asked asserts its lease should it be lost.
 func (r *Redis) send(ctx context.Context, master *goredis.Client, s script, key string, args []any) (answer, error) {
-	keys, all := []string{key}, append(r.preamble(), args...)
+	keys, all := []string{key}, r.preamble()
+	for _, arg := range args {
+		if at, ok := arg.(until); ok {
+			arg = time.Time(at).Sub(r.clock()).Milliseconds()
+		}
+		all = append(all, arg)
+	}
 	if !s.safe || r.replicas.Load() == 0 {
 		return r.read(master.EvalSha(ctx, r.scripts[s.name].Hash(), keys, all...))
 	}

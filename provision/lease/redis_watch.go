@@ -156,7 +156,7 @@ func (r *Redis) assertSome(ctx context.Context, p *sharedPool, indices []uint32)
 			return err
 		}
 		if claimed {
-			args, of, tenures = append(args, assertion(index, t, now)...), append(of, index), append(tenures, t)
+			args, of, tenures = append(args, assertion(index, t)...), append(of, index), append(tenures, t)
 		}
 	}
 	if len(of) == 0 {
@@ -187,7 +187,7 @@ func (r *Redis) assert(ctx context.Context, p *sharedPool, index uint32, t tenur
 		return false, err
 	}
 	t.claimed = epoch
-	a, err := r.run(ctx, scriptAssert, p, assertion(index, t, r.clock())...)
+	a, err := r.run(ctx, scriptAssert, p, assertion(index, t)...)
 	if err != nil || a.text(0) == "" {
 		return false, err
 	}
@@ -221,7 +221,7 @@ func (r *Redis) claimNow(ctx context.Context, p *sharedPool, index uint32, t ten
 	if !t.foreign.IsValid() {
 		return "", true, nil
 	}
-	epoch, _, err = r.claim(ctx, p, t.request(p, max(0, t.end.Sub(r.clock()))), t.since)
+	epoch, _, err = r.claim(ctx, p, t.request(p), t)
 	if errors.Is(err, ErrTaken) {
 		r.lose(p, index, t)
 		return "", false, nil
@@ -260,8 +260,8 @@ func (r *Redis) refute() {
 func (r *Redis) Refuted() <-chan struct{} { return r.refuted }
 
 // assertion are the arguments of assert.lua for one lease.
-func assertion(index uint32, t tenure, now time.Time) []any {
+func assertion(index uint32, t tenure) []any {
 	return []any{
-		t.owner, t.session, t.node, index, t.since.UnixMilli(), t.end.Sub(now).Milliseconds(), textOf(t.foreign), flag(t.forget), t.data,
+		t.owner, t.session, t.node, index, t.since.UnixMilli(), until(t.end), textOf(t.foreign), flag(t.forget), t.data,
 	}
 }

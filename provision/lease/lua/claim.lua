@@ -16,7 +16,7 @@ local function claimed(p)
     since = tonumber(v[7] or '0'), prefix = p}
 end
 
-local found = {}
+local found, expires = {}, now + tonumber(ARGV[8])
 for _, member in ipairs(redis.call('ZREVRANGEBYLEX', K .. 'ranges', '[' .. last .. '~', '-', 'LIMIT', 0, MOST + 1)) do
   local ends, p = string.match(member, '^%x+-(%x+) (.*)$')
   if ends < first then break end
@@ -26,6 +26,7 @@ for _, member in ipairs(redis.call('ZREVRANGEBYLEX', K .. 'ranges', '[' .. last 
   if own and since and c.session ~= session and c.since > since then return reply('OK') end
   if not own and (c.expires > now or pool.hold > now) then return reply('TAKEN') end
   c.same = own and p == prefix
+  if c.same and since and c.session == session then expires = math.max(expires, c.expires) end
   -- No claim rests: one that was there before writes were lost may be another's.
   his = his or c.same and (not unsure or c.epoch == pool.epoch)
   found[#found + 1] = c
@@ -43,7 +44,7 @@ for _, c in ipairs(found) do
 end
 redis.call('ZADD', K .. 'nodes', now, ARGV[12]) -- see hold
 redis.call('ZADD', K .. 'ranges', 0, range .. ' ' .. prefix)
-redis.call('HSET', K .. 'claim:' .. prefix, 'pool', of, 'user', user, 'session', session, 'expires', now + tonumber(ARGV[8]), 'range', range,
+redis.call('HSET', K .. 'claim:' .. prefix, 'pool', of, 'user', user, 'session', session, 'expires', int(expires), 'range', range,
   'epoch', pool.epoch, 'since', int(since or now))
 if tonumber(ARGV[8]) > pool.ttl then redis.call('HSET', KEYS[1], 'ttl', ARGV[8]) end
 return reply('OK', unpack(out))
