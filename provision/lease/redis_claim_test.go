@@ -46,7 +46,7 @@ func openNode(t *testing.T, s *redistest.Server, node string) *Redis {
 func TestClaimLastsNoLonger(t *testing.T) {
 	now, delay := time.Unix(1772366400, 0), time.Duration(0)
 	r, err := openRedis(t.Context(), []Pool{{Name: "homes", Size: 16, EndpointBase: netip.MustParseAddr("2001:db8:f000:1::")}}, RedisOptions{
-		Conn: redistest.Open(t, redistest.Start(t).Options()), Node: "one", Options: Options{Clock: func() time.Time { return now }},
+		Conn: redistest.Open(t, redistest.Start(t).Options()), Node: "one", Options: Options{Clock: func() time.Time { return now }}, Jump: 48 * time.Hour,
 		Time: func() time.Time { // asked when a script is sent
 			now, delay = now.Add(delay), 0
 			return now

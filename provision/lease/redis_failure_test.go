@@ -216,3 +216,29 @@ func TestRedisAwayTooLong(t *testing.T) {
 	}
 	unavailable(t, r, request("alice", "s2"))
 }
+
+// A clock of Redis that jumps while it waits for all servers takes nothing of their time: who was served before Redis lost everything may
+// not have said so.
+func TestRedisGraceOutlivesJump(t *testing.T) {
+	for _, jump := range []time.Duration{44 * time.Hour, -44 * time.Hour} {
+		t.Run(jump.String(), func(t *testing.T) {
+			clock := leasetest.NewClock()
+			r := share(t, redistest.Start(t).Options(), "a", func(o *lease.RedisOptions) { o.Clock, o.Time, o.Grace = clock.Now, clock.Now, time.Minute })
+			refused := func(when string) {
+				t.Helper()
+				if _, err := r.Acquire(t.Context(), request("alice", "s1")); !errors.Is(err, lease.ErrGrace) {
+					t.Errorf("%s: %v, want %v", when, err, lease.ErrGrace)
+				}
+			}
+			refused("at first")
+			clock.Advance(40 * time.Second)
+			refused("before the jump")
+			clock.Advance(jump)
+			refused("after the jump")
+			clock.Advance(15 * time.Second)
+			refused("still in the grace")
+			clock.Advance(10 * time.Second)
+			eventually(t, r, request("alice", "s1"))
+		})
+	}
+}

@@ -84,7 +84,8 @@ if pool.size > 0 then
   if pool.replid ~= replid then
     renew(true)
   elseif math.abs(now - pool.clock) > JUMP then
-    pool.grace = math.min(pool.grace, now + GRACE)
+    -- The nodes have what is left of a grace all the same: no time has passed for them.
+    pool.grace = now + math.max(0, math.min(pool.grace - pool.clock, GRACE))
     renew(false)
   end
   if pool.hold > now and pool.grace <= now and settled() then
