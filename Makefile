@@ -59,6 +59,11 @@ test-vm: need-go ## test the kernel module, the driver and the whole system in Q
 	@.ci/need $(VMTOOLS)
 	GO='$(GO)' TEST='$(TEST)' RUN='$(value RUN)' TIMEOUT='$(TIMEOUT)' kmod/tests/vm/run $(KERNELS)
 
+.PHONY: test-vm-install
+test-vm-install: need-go ## install all on a Debian 12 with systemd and DKMS in QEMU, as the READMEs say, and use it (TIMEOUT)
+	@.ci/need $(VMTOOLS) debootstrap:debootstrap mke2fs:e2fsprogs
+	TIMEOUT='$(TIMEOUT)' kmod/tests/system/run
+
 .PHONY: kmod
 kmod: ## build the kernel module, for the running kernel or KDIR
 	$(MAKE) -C kmod $(if $(KDIR),KDIR='$(KDIR)') modules
