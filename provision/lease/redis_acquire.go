@@ -5,6 +5,7 @@ package lease
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -238,12 +239,12 @@ func (r *Redis) plain() []Pool {
 // has, zero if it has none yet: what a later session of his has claimed stays. epoch is that of the claims; undo is for a
 // claim that no lease came of.
 func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, t tenure) (epoch string, undo func(context.Context) error, err error) {
-	began, left := "", any(req.TTL.Milliseconds())
+	began, left, name := "", any(req.TTL.Milliseconds()), rand.Text()
 	if !t.since.IsZero() {
 		began, left = strconv.FormatInt(t.since.UnixMilli(), 10), until(t.end)
 	}
 	a, err := r.run(ctx, scriptClaim, r.foreign, p.Name, req.Owner, req.Session, left, req.Foreign.String(),
-		rangeOf(req.Foreign), flag(began != ""), req.Node, began)
+		rangeOf(req.Foreign), flag(began != ""), req.Node, began, name)
 	if err != nil {
 		return "", nil, err
 	}
@@ -251,14 +252,15 @@ func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, t tenure)
 		return "", nil, fmt.Errorf("foreign prefix %v: %w", req.Foreign, err)
 	}
 	undo = func(ctx context.Context) error {
-		return r.unclaim(ctx, p, []any{req.Owner, req.Session, req.Foreign.String()})
+		_, err := r.run(ctx, scriptUnclaim, r.foreign, p.Name, req.Owner, req.Session, req.Foreign.String(), name)
+		return err
 	}
 	for old := range slices.Chunk(a.rest, 6) {
 		o := answer{rest: old}
 		if o.text(0) == p.Name && o.text(1) == req.Owner {
 			again := undo
 			undo = func(ctx context.Context) error {
-				_, err := r.run(ctx, scriptClaim, r.foreign, p.Name, req.Owner, o.text(2), max(1, o.number(5)), o.text(3), o.text(4), "1", req.Node, 0)
+				_, err := r.run(ctx, scriptClaim, r.foreign, p.Name, req.Owner, o.text(2), max(1, o.number(5)), o.text(3), o.text(4), "1", req.Node, 0, rand.Text())
 				return errors.Join(again(ctx), err)
 			}
 			continue
@@ -279,7 +281,7 @@ func (r *Redis) unclaim(ctx context.Context, p *sharedPool, dropped []any) error
 	}
 	var args []any
 	for d := range slices.Chunk(dropped, 3) {
-		args = append(append(args, p.Name), d...)
+		args = append(append(append(args, p.Name), d...), "")
 	}
 	_, err := r.run(ctx, scriptUnclaim, r.foreign, args...)
 	return err

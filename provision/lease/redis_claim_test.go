@@ -189,3 +189,26 @@ func TestClaimOfSameSession(t *testing.T) {
 		t.Errorf("%v is not free in the end: %v", wide, err)
 	}
 }
+
+// TestClaimTakenBackLate: what takes a claim back and reaches Redis late leaves what the session has claimed since.
+func TestClaimTakenBackLate(t *testing.T) {
+	one := openNode(t, redistest.Start(t), "one")
+	ask := func(owner string) Request {
+		return Request{Pool: "homes", Owner: owner, Session: owner, Node: "one", TTL: time.Hour, Foreign: netip.MustParsePrefix("2001:db9::/48")}
+	}
+	var undo [2]func(context.Context) error
+	for i := range undo {
+		var err error
+		if _, undo[i], err = one.claim(t.Context(), one.pools[0], ask("alice"), tenure{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, want := range []error{ErrTaken, nil} {
+		if err := undo[i](t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := one.Acquire(t.Context(), ask("mallory")); !errors.Is(err, want) {
+			t.Errorf("after claim %d was taken back another one gets the prefix: %v, want %v", i+1, err, want)
+		}
+	}
+}

@@ -2,7 +2,7 @@
 --
 -- claim: a user of a pool claims a foreign prefix. The claims of all pools stand together, so that no two overlap.
 -- ARGV: pool, user, session, ttl, prefix, range of its upper 64 bits in hex "first-last", "1" if he has it already, node, since
--- when the session has its lease, "" if it is about to get it
+-- when the session has its lease, "" if it is about to get it, a name of this claim alone
 -- OK, then of each claim that gave way: pool user session prefix range milliseconds-left | TAKEN | GRACE | NOPOOL
 local MOST = 64 -- claims that one may push aside
 if pool.size == 0 then return reply('NOPOOL') end
@@ -45,6 +45,6 @@ end
 redis.call('ZADD', K .. 'nodes', now, ARGV[12]) -- see hold
 redis.call('ZADD', K .. 'ranges', 0, range .. ' ' .. prefix)
 redis.call('HSET', K .. 'claim:' .. prefix, 'pool', of, 'user', user, 'session', session, 'expires', int(expires), 'range', range,
-  'epoch', pool.epoch, 'since', int(since or now))
+  'epoch', pool.epoch, 'since', int(since or now), 'claim', ARGV[14])
 if tonumber(ARGV[8]) > pool.ttl then redis.call('HSET', KEYS[1], 'ttl', ARGV[8]) end
 return reply('OK', unpack(out))
