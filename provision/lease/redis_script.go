@@ -102,8 +102,8 @@ func (a answer) number(i int) int64 {
 // time is the i-th of the rest, milliseconds since 1970.
 func (a answer) time(i int) time.Time { return time.UnixMilli(a.number(i)) }
 
-// until is a time of this node's clock among the arguments of a script, which is told how many milliseconds are left when it is sent, below 0 if none:
-// what waited before, for a turn or for a master, does not make anything last longer. Redis has a clock of its own.
+// until is a time of this node's clock among the arguments of a script, which is told how many milliseconds are left when it is sent,
+// below 0 if none: what waited before, for a turn or for a master, does not make anything last longer. Redis has a clock of its own.
 type until time.Time
 
 // run sends a script for a pool and gives its answer. A pool that Redis has forgotten is made again.
