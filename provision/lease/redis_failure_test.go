@@ -248,3 +248,79 @@ func TestRedisGraceOutlivesJump(t *testing.T) {
 		})
 	}
 }
+
+// failover has Redis look like a replica that became the master, and whose data is of some time ago.
+func failover(t *testing.T, s *redistest.Server, last time.Time) {
+	t.Helper()
+	if err := s.Client().HSet(t.Context(), "ddtb:{home}:pool", "replid", "another's", "clock", last.UnixMilli()).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A server that is started anew after Redis failed over goes on with what it reads, but not where the data is so old that somebody else may
+// have got it; nor is what was confirmed since in doubt because Redis's clock jumps, though not all servers have said what they serve.
+func TestRedisRestartInDoubt(t *testing.T) {
+	for _, c := range []struct {
+		name               string
+		age                time.Duration
+		confirm, jump, own bool
+	}{
+		{"new data", 0, false, false, true},
+		{"old data", time.Hour, false, false, false},
+		{"confirmed", time.Hour, true, false, true},
+		{"confirmed before a jump", time.Hour, true, true, true},
+		{"old data before a jump", time.Hour, false, true, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, clock := redistest.Start(t), leasetest.NewClock()
+			open := func(node string) *lease.Redis {
+				return share(t, s.Options(), node, func(o *lease.RedisOptions) {
+					o.Clock, o.Time, o.Jump, o.Quarantine = clock.Now, clock.Now, time.Minute, time.Minute
+				})
+			}
+			_ = open("b").Close() // never says what it serves
+			a := open("a")
+			clock.Advance(2 * short)
+			l := eventually(t, a, request("alice", "s1"))
+			if c.confirm {
+				failover(t, s, clock.Now().Add(-c.age))
+				awaitAsserted(t, s, l)
+			}
+			_ = a.Close()
+			if !c.confirm {
+				failover(t, s, clock.Now().Add(-c.age))
+			}
+			if c.jump {
+				_ = open("c").Close() // sees the failover, if nobody has
+				clock.Advance(2 * time.Minute)
+			}
+			a = open("a")
+			for _, err := range a.All(t.Context()) {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if lost, err := a.Extend(t.Context(), time.Hour, held(l)); err != nil || (len(lost) == 0) != c.own {
+				t.Errorf("lost %v, %v", lost, err)
+			}
+		})
+	}
+}
+
+// awaitAsserted waits until a lease was asserted after a failover.
+func awaitAsserted(t *testing.T, s *redistest.Server, l lease.Lease) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		pool, err := s.Client().HMGet(t.Context(), "ddtb:{home}:pool", "replid", "epoch").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		epoch, err := s.Client().HGet(t.Context(), fmt.Sprint("ddtb:{home}:lease:", l.Index), "epoch").Result()
+		if err == nil && pool[0] != "another's" && pool[1] == epoch {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the lease was not asserted after the failover: pool %v, lease of epoch %s, %v", pool, epoch, err)
+		}
+	}
+}

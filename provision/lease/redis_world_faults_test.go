@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -134,6 +135,9 @@ func (f *faults) pass(ctx context.Context, send func(context.Context) error) err
 	err := send(ctx)
 	if failed := net.Error(nil); errors.As(err, &failed) {
 		w.wrong = fmt.Sprintf("Redis has failed by itself, of which the world knows nothing: %v", err)
+	}
+	if err != nil && strings.HasPrefix(err.Error(), "ERR ") {
+		w.wrong = fmt.Sprintf("a script fails: %v", err)
 	}
 	if chance < 10 {
 		w.did.lost++

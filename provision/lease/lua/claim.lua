@@ -28,7 +28,7 @@ for _, member in ipairs(redis.call('ZREVRANGEBYLEX', K .. 'ranges', '[' .. last 
   c.same = own and p == prefix
   if c.same and since and c.session == session then expires = math.max(expires, c.expires) end
   -- No claim rests: one that was there before writes were lost may be another's.
-  his = his or c.same and (not unsure or c.epoch == pool.epoch)
+  his = his or c.same and (not unsure or c.epoch >= pool.lost)
   found[#found + 1] = c
 end
 if #found > MOST then return reply('TAKEN') end

@@ -22,11 +22,11 @@ end
 
 local pool = {}
 do
-  local names = {'size', 'next', 'top', 'epoch', 'clock', 'grace', 'hold', 'quarantine', 'ttl', 'floor', 'doubt', 'replid', 'endpoint', 'prefix'}
+  local names = {'size', 'next', 'top', 'epoch', 'clock', 'grace', 'hold', 'quarantine', 'ttl', 'floor', 'lost', 'doubt', 'replid', 'endpoint', 'prefix'}
   local values = redis.call('HMGET', KEYS[1], unpack(names))
   for i, name in ipairs(names) do
     pool[name] = values[i] or nil
-    if i <= 10 then pool[name] = tonumber(values[i] or '0') end
+    if i <= 11 then pool[name] = tonumber(values[i] or '0') end
   end
 end
 
@@ -48,7 +48,8 @@ end
 -- renew begins an epoch. Until hold nothing that somebody ever had goes to somebody else, unless all nodes that may be
 -- serving something have said before that they have asserted it (check.lua). lost: writes may have been lost besides.
 -- Then there is a grace in which only those known are served, and of them only those whose index cannot have been given
--- away meanwhile: doubt is the time up to which it may ("all": the data is so old that nobody can be sure).
+-- away meanwhile: doubt is the time up to which it may ("all": the data is so old that nobody can be sure). What was confirmed
+-- in the epoch that begins then (lost), or in a later one, is in no doubt.
 local function renew(lost)
   local seen = pool.clock
   if pool.hold <= seen then pool.floor, pool.doubt = 0, '0' end
@@ -60,14 +61,14 @@ local function renew(lost)
   pool.epoch, pool.hold, pool.clock, pool.replid = pool.epoch + 1, now + pool.ttl + pool.quarantine, now, replid
   if lost then
     -- What was in doubt before, and is not settled yet, still is.
-    pool.grace = now + GRACE
+    pool.grace, pool.lost = now + GRACE, pool.epoch
     if pool.doubt == 'all' or math.abs(now - seen) >= pool.quarantine then pool.doubt = 'all'
     else pool.doubt = int(math.max(now, tonumber(pool.doubt or '0'))) end
     if pool.floor > 0 then pool.floor = pool.floor + math.min(SKIP, math.ceil((pool.size - pool.floor) / 8)) end
     lift(pool.size)
   end
   redis.call('HSET', KEYS[1], 'epoch', pool.epoch, 'hold', pool.hold, 'clock', now, 'replid', replid,
-    'grace', pool.grace, 'floor', pool.floor, 'doubt', pool.doubt or '0')
+    'grace', pool.grace, 'floor', pool.floor, 'lost', pool.lost, 'doubt', pool.doubt or '0')
 end
 
 -- settled tells whether all nodes that may be serving something have asserted it.
@@ -168,7 +169,7 @@ local function rested(e) return free(e) <= now end
 -- doubtful tells whether the index may have been given to somebody else by a write that was lost. One that was reserved
 -- rests before anybody else gets it, from the reservation's end on.
 local function doubtful(e)
-  if pool.hold <= now or e.epoch >= pool.epoch then return false end
+  if pool.hold <= now or e.epoch >= pool.lost then return false end
   return pool.doubt == 'all' or not e.reserved and free(e) <= tonumber(pool.doubt or '0')
 end
 

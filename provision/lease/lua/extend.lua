@@ -9,8 +9,8 @@ local expires = now + ttl
 for i = 6, #ARGV, 4 do
   local index, session = ARGV[i], ARGV[i + 1]
   local key = K .. 'lease:' .. index
-  local v = redis.call('HMGET', key, 'state', 'session', 'reserved', 'user', 'foreign', 'epoch', 'expires')
-  local e = {state = v[1], reserved = v[3] or nil, epoch = tonumber(v[6] or '0'), expires = tonumber(v[7] or '0')}
+  local v = redis.call('HMGET', key, 'state', 'session', 'reserved', 'user', 'foreign', 'epoch', 'expires', 'busy')
+  local e = {state = v[1], reserved = v[3] or nil, epoch = tonumber(v[6] or '0'), expires = tonumber(v[7] or '0'), busy = tonumber(v[8] or '0')}
   if not held(e) or v[2] ~= session or doubtful(e) then
     if ARGV[i + 2] == '1' and redis.call('EXISTS', K .. 'owed:' .. session) == 1 then
       redis.call('HSET', K .. 'owed:' .. session, 'data', ARGV[i + 3])

@@ -18,7 +18,7 @@ if pool.size == 0 then
   -- Either it is new, or Redis lost all: who serves something has to say so before anybody gets anything.
   pool.epoch, pool.top, pool.floor = math.floor(now / 1000), 0, 0
   redis.call('HSET', KEYS[1], 'endpoint', endpoint, 'prefix', prefix, 'first', first, 'next', 1, 'top', 0, 'epoch', pool.epoch,
-    'replid', replid, 'clock', now, 'grace', now + GRACE, 'hold', now + ARGV[10] + ARGV[9], 'doubt', 0, 'ttl', ARGV[10])
+    'lost', pool.epoch, 'replid', replid, 'clock', now, 'grace', now + GRACE, 'hold', now + ARGV[10] + ARGV[9], 'doubt', 0, 'ttl', ARGV[10])
   lift(size)
 end
 redis.call('HSET', KEYS[1], 'size', size, 'quarantine', ARGV[9])
