@@ -47,7 +47,8 @@ type RedisOptions struct {
 // an index somebody had goes to nobody else, nor does one wanted by number or a foreign prefix; who is new gets one beyond
 // all that were ever used, as far as Redis or any node remembers. Nodes remember each other as well, so that a
 // Redis that lost everything, or the same dump restored again and again, knows whom to wait for. A clock of Redis that jumps
-// begins an epoch, too, without a grace of its own; what is left of one that has begun is left to the nodes all the same.
+// begins an epoch, too, but puts nothing in doubt and has no grace of its own; what is left of one that has begun is left to
+// the nodes all the same.
 //
 // Not covered: what nobody who can reach Redis remembers. That is a node that cannot, throughout the grace and after it, while
 // Redis has lost everything, or has the same dump as once before, and every other node was started anew or cut off

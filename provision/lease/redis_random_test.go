@@ -3,6 +3,7 @@
 package lease
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -73,7 +74,58 @@ func (w *world) walk(steps int) {
 	}
 	w.drain()
 	w.check()
+	w.heal()
 	w.did.steps = steps
+}
+
+// heal ends all faults. From some time on nobody loses anything, and who asks gets a lease as long as there is an index.
+func (w *world) heal() {
+	w.note("all faults end")
+	w.calm, w.late = true, nil
+	w.fill(false)
+	for _, n := range w.nodes {
+		n.faults.away = false
+	}
+	w.pass(worldTTL + worldQuarantine + 4*worldGrace)
+	before := make(map[*worldNode][]seat)
+	for _, n := range w.nodes {
+		before[n] = n.seats()
+	}
+	w.pass(2 * worldTTL)
+	for _, n := range w.nodes {
+		if after := n.seats(); !slices.Equal(before[n], after) {
+			w.fail("%s serves %v, and long after the last fault only %v", n.name, before[n], after)
+		}
+		if err := n.store.look(w.Context()); err != nil {
+			w.fail("%s looks, long after the last fault: %v", n.name, err)
+		}
+		_, err := n.store.Acquire(w.Context(), n.request("home", "late "+n.name))
+		w.must(err)
+	}
+	w.crowd()
+}
+
+// crowd has somebody ask for each index of the small pool that is not taken: it has one for each of them, and for nobody else.
+func (w *world) crowd() {
+	if w.now.Add(w.skew).Before(w.behind) {
+		return // what was released before the clock was set back rests on
+	}
+	n, left, ended := w.nodes[0], officeSize-1, 0
+	for l, err := range n.store.All(w.Context()) {
+		w.must(err)
+		if l.Pool == "office" && (l.State == Active || l.State == Reserved) {
+			left--
+		}
+		if l.Pool == "office" && l.State == Active && l.Expires.Add(worldQuarantine).Before(w.now.Add(w.skew)) {
+			ended++ // of nobody any more, unless it is reserved
+		}
+	}
+	for i := range left + ended + 1 {
+		l, err := n.store.Acquire(w.Context(), n.request("office", fmt.Sprint("late ", i)))
+		if err != nil && (i < left || !errors.Is(err, ErrFull)) || err == nil && i == left+ended {
+			w.fail("%d indices are left and %d have ended, and the next one to ask gets %d, %v", left, ended, l.Index, err)
+		}
+	}
 }
 
 // act begins something.

@@ -120,6 +120,9 @@ func (f *faults) pass(ctx context.Context, send func(context.Context) error) err
 	}
 	w.did.commands++
 	chance := w.IntN(1000)
+	if w.calm {
+		chance = 1000
+	}
 	if chance < 3 {
 		w.did.late++
 		owner := ""

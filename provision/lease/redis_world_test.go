@@ -39,6 +39,7 @@ type world struct {
 	skew     time.Duration // of Redis's clock
 	dump     []any         // what was saved: keys and values
 	full     bool
+	calm     bool // no fault comes any more
 	restored bool // dump was in force once already: what was given then may be known to nobody but the nodes
 	step     int
 	log      []string
