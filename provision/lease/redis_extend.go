@@ -95,37 +95,44 @@ func (r *Redis) extend(ctx context.Context, p *sharedPool, ttl time.Duration, ho
 	}
 	var claims []claimed
 	for i, h := range holders {
-		result := a.text(i)
-		if result == "" {
-			if t, ok := r.served.get(p, h.Index); ok && t.session == h.Session && before[i] != a.epoch && r.deadline(t).After(began) {
-				if h.Data != nil {
-					t.data = slices.Clone(h.Data)
-				}
-				t.end, t.ttl = began.Add(ttl), ttl
-				ok, err := r.assert(ctx, p, h.Index, t)
-				if err != nil {
-					return lost, err
-				}
-				if ok {
-					continue
-				}
+		ours, foreign, user := false, "", ""
+		switch result := a.text(i); {
+		case result != "": // but not ours if it was forgotten here, past its deadline: nobody would end it if Redis went away again
+			ours = r.served.change(p, h.Index, h.Session, func(t *tenure) { t.extend(began, ttl, h.Data); t.epoch = a.epoch })
+			foreign, user, _ = strings.Cut(result, " ")
+		case before[i] != a.epoch: // Redis may have lost it
+			if ours, err = r.regain(ctx, p, h, began, ttl); err != nil {
+				return lost, err
 			}
+		}
+		switch {
+		case !ours:
 			r.served.drop(p, h.Index, h.Session)
 			lost = append(lost, h)
-			continue
-		}
-		r.served.change(p, h.Index, h.Session, func(t *tenure) {
-			t.end, t.ttl, t.epoch = began.Add(ttl), ttl, a.epoch
-			if h.Data != nil {
-				t.data = slices.Clone(h.Data)
-			}
-		})
-		if prefix, owner, ok := strings.Cut(result, " "); ok {
-			claims = append(claims, claimed{h, owner, prefix})
+		case user != "":
+			claims = append(claims, claimed{h, user, foreign})
 		}
 	}
 	missed, err := r.reclaim(ctx, p, ttl, claims)
 	return append(lost, missed...), err
+}
+
+// regain asserts a lease that Redis has not confirmed since an epoch began, and tells whether it is this node's.
+func (r *Redis) regain(ctx context.Context, p *sharedPool, h Holder, began time.Time, ttl time.Duration) (bool, error) {
+	t, ok := r.served.get(p, h.Index)
+	if !ok || t.session != h.Session || !r.deadline(t).After(began) {
+		return false, nil
+	}
+	t.extend(began, ttl, h.Data)
+	return r.assert(ctx, p, h.Index, t)
+}
+
+// extend is Extend of one lease, at a time.
+func (t *tenure) extend(at time.Time, ttl time.Duration, data []byte) {
+	t.end, t.ttl = at.Add(ttl), ttl
+	if data != nil {
+		t.data = slices.Clone(data)
+	}
 }
 
 // claimed is a lease with a foreign prefix.
@@ -194,7 +201,7 @@ func (r *Redis) over(holders []Holder) (out []Holder) {
 		if p == nil {
 			continue
 		}
-		if t, ok := r.served.get(p, h.Index); ok && t.session == h.Session && !r.deadline(t).After(now) {
+		if t, ok := r.served.get(p, h.Index); !ok || t.session != h.Session || !r.deadline(t).After(now) {
 			out = append(out, h)
 		}
 	}

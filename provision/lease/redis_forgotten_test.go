@@ -51,3 +51,46 @@ func TestRedisForgottenNode(t *testing.T) {
 		t.Errorf("prefix %v is alice's, and was given to bob, too", foreign)
 	}
 }
+
+// TestRedisForgottenLease: a lease that is past its deadline when Redis's clock jumps is not asserted, and its server knows no longer when
+// it ends. So it is over, though Redis still has it: else that server would serve it for ever when it is cut off again.
+func TestRedisForgottenLease(t *testing.T) {
+	server := redistest.Start(t, "--enable-debug-command", "yes")
+	options := server.Options()
+	options.Timeout = time.Minute
+	w := newWorld(t, server, options, 1)
+	w.calm = true
+	n := w.nodes[0]
+	request := n.request("home", "alice")
+	request.Foreign = netip.MustParsePrefix("2001:db8:f000::/56")
+	l, err := n.store.Acquire(t.Context(), request)
+	w.must(err)
+	w.now = w.now.Add(worldTTL - time.Second)
+	w.must(n.store.look(t.Context()))
+	n.faults.away = true
+	lost, err := n.store.Extend(t.Context(), worldTTL, Holder{Pool: l.Pool, Index: l.Index, Session: l.Session})
+	if err == nil || len(lost) != 1 {
+		t.Errorf("while Redis is away: lost %v, %v, want the lease", lost, err)
+	}
+	n.faults.away = false
+	data := []byte("what is owed to billing")
+	lost, err = n.store.Extend(t.Context(), worldTTL, Holder{Pool: l.Pool, Index: l.Index, Session: l.Session, Data: data})
+	w.must(err)
+	if len(lost) != 1 {
+		t.Fatalf("lost %v, want the lease: the server could not say when it ends", lost)
+	}
+	var kept []byte
+	for l, err := range n.store.All(t.Context()) {
+		w.must(err)
+		if l.Session == request.Session {
+			kept = l.Data
+		}
+	}
+	if string(kept) != string(data) {
+		t.Errorf("until it is released the session's data is %q, want %q", kept, data)
+	}
+	w.must(n.store.Release(t.Context(), Holder{Pool: l.Pool, Index: l.Index, Session: l.Session}))
+	request.Session = "another"
+	_, err = n.store.Acquire(t.Context(), request)
+	w.must(err)
+}

@@ -240,12 +240,28 @@ func (w *world) login(n *worldNode) {
 	if w.IntN(20) == 0 {
 		req.Index = uint32(1 + w.IntN(officeSize-1))
 	}
+	if w.IntN(10) == 0 {
+		req.Yield = true
+		if all := n.seats(); len(all) > 0 && w.IntN(2) == 0 { // one that is his, now and then
+			req.Over = all[w.IntN(len(all))].session
+		}
+	}
 	n.login(req)
 }
 
-// reserve keeps an index for somebody, or no longer.
+// reserve keeps an index for somebody, often who has it just now, or no longer for who it was kept for.
 func (w *world) reserve(n *worldNode) {
 	index, owner, on := uint32(1+w.IntN(officeSize-1)), fmt.Sprint("owner", w.IntN(worldOwners)), w.IntN(2) == 0
+	if all := n.seats(); len(all) > 0 && w.IntN(2) == 0 {
+		if k := all[w.IntN(len(all))]; k.pool == "office" {
+			index, owner = k.index, n.tunnels[k].owner
+		}
+	}
+	if on {
+		w.kept[index] = owner
+	} else if kept, ok := w.kept[index]; ok {
+		owner = kept
+	}
 	n.begin("", func(*op) {
 		err := n.store.Reserve(w.Context(), "office", index, owner, on)
 		w.note("%s: reserve %d for %s, %v: %v", n.name, index, owner, on, err)

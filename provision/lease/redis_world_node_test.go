@@ -158,17 +158,30 @@ func (n *worldNode) login(req Request) {
 	n.busy[key] = true
 	w.did.logins++
 	w.tried(key)
+	yields, tries := w.yields[key] > 0, w.tries[key]
+	if req.Yield {
+		w.yields[key]++
+	}
 	n.begin(key, func(o *op) {
 		events := w.events
 		l, err := n.store.Acquire(w.Context(), req)
+		if req.Yield {
+			w.yields[key]--
+			yields = yields || w.tries[key] != tries
+		}
 		if o.dead {
 			return
 		}
+		yields = yields || w.yields[key] > 0
 		delete(n.busy, key)
 		w.tried(key)
 		w.note("%s: %s asks in %s for %d %v: %d %v", n.name, req.Owner, req.Pool, req.Index, textOf(req.Foreign), l.Index, err)
 		if err == nil {
 			n.accept(req, l, events)
+			if t := n.tunnels[seat{l.Pool, l.Index, l.Session}]; yields { // which of them was last is not told by the order of answers
+				t.tries = -1
+				n.tunnels[seat{l.Pool, l.Index, l.Session}] = t
+			}
 		} else if !w.faulty(err) {
 			w.wrong = fmt.Sprintf("%s: %+v: %v", n.name, req, err)
 		}
@@ -262,7 +275,11 @@ func (n *worldNode) sweep(o *op, all bool) {
 	var holders []Holder
 	for _, k := range n.seats() {
 		if t := n.tunnels[k]; all || t.end.Before(w.now.Add(worldTTL/2)) {
-			holders = append(holders, k.holder())
+			h := k.holder()
+			if w.IntN(4) == 0 {
+				h.Data = []byte(w.now.String())
+			}
+			holders = append(holders, h)
 		}
 	}
 	events := w.events
