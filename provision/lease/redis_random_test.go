@@ -5,6 +5,7 @@ package lease
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -251,20 +252,26 @@ func (w *world) login(n *worldNode) {
 
 // reserve keeps an index for somebody, often who has it just now, or no longer for who it was kept for.
 func (w *world) reserve(n *worldNode) {
-	index, owner, on := uint32(1+w.IntN(officeSize-1)), fmt.Sprint("owner", w.IntN(worldOwners)), w.IntN(2) == 0
-	if all := n.seats(); len(all) > 0 && w.IntN(2) == 0 {
+	index, owner, on := uint32(1+w.IntN(officeSize-1)), fmt.Sprint("owner", w.IntN(worldOwners)), w.IntN(3) != 0
+	if all := n.seats(); on && len(all) > 0 && w.IntN(2) == 0 {
 		if k := all[w.IntN(len(all))]; k.pool == "office" {
 			index, owner = k.index, n.tunnels[k].owner
 		}
 	}
-	if on {
-		w.kept[index] = owner
-	} else if kept, ok := w.kept[index]; ok {
-		owner = kept
+	if kept := slices.Sorted(maps.Keys(w.kept)); !on && len(kept) > 0 {
+		index = kept[w.IntN(len(kept))]
+		owner = w.kept[index]
 	}
 	n.begin("", func(*op) {
 		err := n.store.Reserve(w.Context(), "office", index, owner, on)
 		w.note("%s: reserve %d for %s, %v: %v", n.name, index, owner, on, err)
+		switch {
+		case err != nil:
+		case on:
+			w.kept[index] = owner
+		default:
+			delete(w.kept, index)
+		}
 	})
 }
 

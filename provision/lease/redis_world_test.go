@@ -57,7 +57,7 @@ type world struct {
 	yields  map[string]int    // logins under way that yield to others, by pool and owner
 	idle    time.Duration     // that nobody has looked
 	behind  time.Time         // Redis's clock was there before it was set back
-	kept    map[uint32]string // who an index of the small pool was last to be reserved for
+	kept    map[uint32]string // who an index of the small pool is reserved for
 }
 
 func worldPools() []Pool {
