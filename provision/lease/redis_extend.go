@@ -95,36 +95,38 @@ func (r *Redis) extend(ctx context.Context, p *sharedPool, ttl time.Duration, ho
 	}
 	var claims []claimed
 	for i, h := range holders {
-		ours, foreign, user := false, "", ""
-		switch result := a.text(i); {
-		case result != "": // but not ours if it was forgotten here, past its deadline: nobody would end it if Redis went away again
-			ours = r.served.change(p, h.Index, h.Session, func(t *tenure) { t.extend(began, ttl, h.Data); t.epoch = a.epoch })
-			foreign, user, _ = strings.Cut(result, " ")
-		case before[i] != a.epoch: // Redis may have lost it
-			if ours, err = r.regain(ctx, p, h, began, ttl); err != nil {
+		result := a.text(i)
+		if result == "" && before[i] != a.epoch { // Redis may have lost it
+			if result, err = r.regain(ctx, p, h, began, ttl); err != nil {
 				return lost, err
 			}
 		}
-		switch {
-		case !ours:
+		// One that was forgotten here, past its deadline, is over: nobody would end it if Redis went away again.
+		if result == "" || !r.served.change(p, h.Index, h.Session, func(t *tenure) { t.extend(began, ttl, h.Data); t.epoch = a.epoch }) {
 			r.served.drop(p, h.Index, h.Session)
 			lost = append(lost, h)
-		case user != "":
-			claims = append(claims, claimed{h, user, foreign})
+			continue
+		}
+		if prefix, owner, ok := strings.Cut(result, " "); ok {
+			claims = append(claims, claimed{h, owner, prefix})
 		}
 	}
 	missed, err := r.reclaim(ctx, p, ttl, claims)
 	return append(lost, missed...), err
 }
 
-// regain asserts a lease that Redis has not confirmed since an epoch began, and tells whether it is this node's.
-func (r *Redis) regain(ctx context.Context, p *sharedPool, h Holder, began time.Time, ttl time.Duration) (bool, error) {
+// regain asserts a lease that Redis has not confirmed since an epoch began, as it is, and extends it, also if watch was faster with the
+// former. It gives what extend.lua says of it, "" if it is another's.
+func (r *Redis) regain(ctx context.Context, p *sharedPool, h Holder, began time.Time, ttl time.Duration) (string, error) {
 	t, ok := r.served.get(p, h.Index)
 	if !ok || t.session != h.Session || !r.deadline(t).After(began) {
-		return false, nil
+		return "", nil
 	}
-	t.extend(began, ttl, h.Data)
-	return r.assert(ctx, p, h.Index, t)
+	if ok, err := r.assert(ctx, p, h.Index, t); !ok {
+		return "", err
+	}
+	a, err := r.run(ctx, scriptExtend, p, ttl.Milliseconds(), h.Index, h.Session, flag(h.Data != nil), h.Data)
+	return a.text(0), err
 }
 
 // extend is Extend of one lease, at a time.

@@ -94,3 +94,42 @@ func TestRedisForgottenLease(t *testing.T) {
 	_, err = n.store.Acquire(t.Context(), request)
 	w.must(err)
 }
+
+// TestRedisRegain: a session that took over a lease while Redis was away is extended in the moment in which it is asserted, too. Redis
+// takes it to last as long as its server does.
+func TestRedisRegain(t *testing.T) {
+	server := redistest.Start(t, "--enable-debug-command", "yes")
+	options := server.Options()
+	options.Timeout = time.Minute
+	w := newWorld(t, server, options, 1)
+	w.calm = true
+	n := w.nodes[0]
+	_, err := n.store.Acquire(t.Context(), n.request("home", "alice"))
+	w.must(err)
+	w.now = w.now.Add(worldTTL - time.Minute)
+	n.faults.away = true
+	l, err := n.store.Acquire(t.Context(), n.request("home", "alice"))
+	w.must(err)
+	n.faults.away = false
+
+	data := []byte("what is owed to billing")
+	var lost []Holder
+	n.begin("", func(*op) {
+		lost, err = n.store.Extend(t.Context(), worldTTL, Holder{Pool: l.Pool, Index: l.Index, Session: l.Session, Data: data})
+	})
+	w.proceed(0) // up to its first command,
+	w.proceed(0) // and the next one
+	w.must(n.store.look(t.Context()))
+	w.drain()
+	w.must(err)
+	if lost != nil {
+		t.Fatalf("lost %v", lost)
+	}
+	here, _ := n.store.served.get(n.store.byName[l.Pool], l.Index)
+	for there, err := range w.nodes[1].store.All(t.Context()) {
+		w.must(err)
+		if there.Index == l.Index && there.Pool == l.Pool && (there.Session != l.Session || !there.Expires.Equal(here.end) || string(there.Data) != string(data)) {
+			t.Errorf("session %s until %v with %q, in Redis %s until %v with %q", l.Session, here.end, data, there.Session, there.Expires, there.Data)
+		}
+	}
+}
