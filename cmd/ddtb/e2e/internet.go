@@ -58,7 +58,7 @@ func Raise(prefix string, patience time.Duration) (*Internet, error) {
 	dir := filepath.Join(os.TempDir(), "ddtb-"+prefix)
 	sweep(prefix, dir)
 	internet := &Internet{Dir: dir, prefix: prefix, lock: lock}
-	if err := errors.Join(internet.mount(), internet.populate()); err != nil {
+	if err := errors.Join(internet.mount(), shareNamespaces(), internet.populate()); err != nil {
 		internet.Close()
 		return nil, err
 	}
