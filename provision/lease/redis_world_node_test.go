@@ -207,7 +207,7 @@ func (n *worldNode) accept(req Request, l Lease, events int) {
 		owner: req.Owner, foreign: req.Foreign, end: n.until(l.Pool, l.Index), events: events, tries: w.tries[req.Pool+" "+req.Owner],
 	}
 	here, _ := n.store.served.get(n.store.byName[l.Pool], l.Index)
-	if w.now.Add(w.skew).Before(w.behind) || here.epoch == "" && w.skew > 0 { // the node's clock, behind Redis's, says when it began
+	if w.now.Add(w.skew).Before(w.behind) || here.epoch == "" && w.skew >= 0 { // the node's clock, not ahead of Redis's, says when it began
 		t.tries = -1 // his older sessions seem to be the later ones
 	}
 	n.tunnels[seat{l.Pool, l.Index, l.Session}] = t

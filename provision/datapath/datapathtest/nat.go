@@ -107,6 +107,7 @@ func nat(t *testing.T, e *Env) {
 
 // flap takes the wire away and back, at the far end and at the server.
 func flap(t *testing.T, e *Env) {
+	defer e.explain(t)
 	tunnel := e.tunnel(0, datapath.V6UDPV4)
 	e.set(t, tunnel)
 	far, err := e.wire.nl.LinkByName("client0")

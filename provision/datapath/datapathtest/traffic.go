@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -109,6 +110,18 @@ func (e *Env) drops(t *testing.T) map[datapath.Reason]datapath.Drop {
 		byReason[drop.Reason] = drop
 	}
 	return byReason
+}
+
+// explain logs, if the test has failed, what the driver has dropped and what the kernel's IPv6 has counted.
+func (e *Env) explain(t *testing.T) {
+	t.Helper()
+	if !t.Failed() {
+		return
+	}
+	e.server.do(func() {
+		counters, err := os.ReadFile("/proc/thread-self/net/snmp6")
+		t.Logf("dropped: %v; counted (%v):\n%s", e.drops(t), err, counters)
+	})
 }
 
 // tunnelDrops are the counts of single tunnels; in the keys they are 0. A driver that does not tell has none.
