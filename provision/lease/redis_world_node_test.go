@@ -207,8 +207,15 @@ func (n *worldNode) accept(req Request, l Lease, events int) {
 		owner: req.Owner, foreign: req.Foreign, end: n.until(l.Pool, l.Index), events: events, tries: w.tries[req.Pool+" "+req.Owner],
 	}
 	here, _ := n.store.served.get(n.store.byName[l.Pool], l.Index)
+	key := req.Pool + " " + req.Owner
+	if here.epoch == "" {
+		w.alone[key] = w.now
+	}
 	if w.now.Add(w.skew).Before(w.behind) || here.epoch == "" && w.skew >= 0 { // the node's clock, not ahead of Redis's, says when it began
 		t.tries = -1 // his older sessions seem to be the later ones
+	}
+	if w.now.Sub(w.alone[key]) < 10*time.Millisecond { // a session begun without Redis seems to be later by as little as that
+		t.tries = -1
 	}
 	n.tunnels[seat{l.Pool, l.Index, l.Session}] = t
 }

@@ -51,13 +51,14 @@ type world struct {
 	late    []func() // commands given up that have not arrived yet
 	wrong   string   // what an op found
 
-	events  int               // that may cost somebody his lease, so far
-	lastOne time.Time         // and when the last was
-	tries   map[string]int    // by pool and owner
-	yields  map[string]int    // logins under way that yield to others, by pool and owner
-	idle    time.Duration     // that nobody has looked
-	behind  time.Time         // Redis's clock was there before it was set back
-	kept    map[uint32]string // who an index of the small pool is reserved for
+	events  int                  // that may cost somebody his lease, so far
+	lastOne time.Time            // and when the last was
+	tries   map[string]int       // by pool and owner
+	alone   map[string]time.Time // when a session was last begun without Redis, by pool and owner
+	yields  map[string]int       // logins under way that yield to others, by pool and owner
+	idle    time.Duration        // that nobody has looked
+	behind  time.Time            // Redis's clock was there before it was set back
+	kept    map[uint32]string    // who an index of the small pool is reserved for
 }
 
 func worldPools() []Pool {
@@ -74,7 +75,7 @@ func newWorld(t *testing.T, server *redistest.Server, options redis.Options, see
 	t.Helper()
 	w := &world{
 		T: t, Rand: rand.New(rand.NewPCG(seed, 1)), server: server, options: options, admin: server.Client(),
-		now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), yielded: make(chan struct{}), tries: make(map[string]int), kept: make(map[uint32]string), yields: make(map[string]int),
+		now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), yielded: make(chan struct{}), tries: make(map[string]int), kept: make(map[uint32]string), yields: make(map[string]int), alone: make(map[string]time.Time),
 	}
 	t.Cleanup(func() { // ops that a failure has left
 		for _, o := range w.ops {
