@@ -11,14 +11,20 @@ import (
 	"ddtb/provision/redis/redistest"
 )
 
+// quietWorld is a world in which nothing happens that a test does not ask for, but for a fault now and then until it is calm.
+func quietWorld(t *testing.T) *world {
+	t.Helper()
+	server := redistest.Start(t, "--enable-debug-command", "yes")
+	options := server.Options()
+	options.Timeout = time.Minute
+	return newWorld(t, server, options, 1)
+}
+
 // TestRedisForgottenNode: a node that was away for so long that it was forgotten comes back, gives somebody a lease and is cut off
 // before it has said that it is there. A failover loses the write, and a clock that jumps ends every time that was to be waited: nobody
 // else gets the index, nor the foreign prefix, that the node still serves.
 func TestRedisForgottenNode(t *testing.T) {
-	server := redistest.Start(t, "--enable-debug-command", "yes")
-	options := server.Options()
-	options.Timeout = time.Minute
-	w := newWorld(t, server, options, 1)
+	w := quietWorld(t)
 	away, other := w.nodes[2], w.nodes[0]
 	away.faults.away = true
 	w.pass(2 * (worldTTL + worldQuarantine))
@@ -55,10 +61,7 @@ func TestRedisForgottenNode(t *testing.T) {
 // TestRedisForgottenLease: a lease that is past its deadline when Redis's clock jumps is not asserted, and its server knows no longer when
 // it ends. So it is over, though Redis still has it: else that server would serve it for ever when it is cut off again.
 func TestRedisForgottenLease(t *testing.T) {
-	server := redistest.Start(t, "--enable-debug-command", "yes")
-	options := server.Options()
-	options.Timeout = time.Minute
-	w := newWorld(t, server, options, 1)
+	w := quietWorld(t)
 	w.calm = true
 	n := w.nodes[0]
 	request := n.request("home", "alice")
@@ -98,10 +101,7 @@ func TestRedisForgottenLease(t *testing.T) {
 // TestRedisRegain: a session that took over a lease while Redis was away is extended in the moment in which it is asserted, too. Redis
 // takes it to last as long as its server does.
 func TestRedisRegain(t *testing.T) {
-	server := redistest.Start(t, "--enable-debug-command", "yes")
-	options := server.Options()
-	options.Timeout = time.Minute
-	w := newWorld(t, server, options, 1)
+	w := quietWorld(t)
 	w.calm = true
 	n := w.nodes[0]
 	_, err := n.store.Acquire(t.Context(), n.request("home", "alice"))
