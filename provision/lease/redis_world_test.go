@@ -75,7 +75,8 @@ func newWorld(t *testing.T, server *redistest.Server, options redis.Options, see
 	t.Helper()
 	w := &world{
 		T: t, Rand: rand.New(rand.NewPCG(seed, 1)), server: server, options: options, admin: server.Client(),
-		now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), yielded: make(chan struct{}), tries: make(map[string]int), kept: make(map[uint32]string), yields: make(map[string]int), alone: make(map[string]time.Time),
+		now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), yielded: make(chan struct{}),
+		tries: make(map[string]int), alone: make(map[string]time.Time), yields: make(map[string]int), kept: make(map[uint32]string),
 	}
 	t.Cleanup(func() { // ops that a failure has left
 		for _, o := range w.ops {

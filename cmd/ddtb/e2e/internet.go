@@ -84,7 +84,7 @@ func acquire(name string, patience time.Duration) (*os.File, error) {
 
 // sweep removes what a predecessor that was killed left behind. There may well be nothing.
 func sweep(prefix, dir string) {
-	left, _ := filepath.Glob("/run/netns/" + prefix + "-*")
+	left, _ := filepath.Glob(namespaceDir + "/" + prefix + "-*")
 	for _, name := range left {
 		_ = netns.DeleteNamed(filepath.Base(name))
 	}
@@ -217,7 +217,7 @@ func (i *Internet) behave() error {
 // Left lists what Close, or a crash, left behind.
 func (i *Internet) Left() []string {
 	var left []string
-	for _, pattern := range []string{"/run/netns/" + i.prefix + "-*", i.Dir} {
+	for _, pattern := range []string{namespaceDir + "/" + i.prefix + "-*", i.Dir} {
 		found, _ := filepath.Glob(pattern) // the pattern is well formed
 		left = append(left, found...)
 	}
