@@ -66,7 +66,7 @@ func (a *acquitting) Acquire(ctx context.Context, request lease.Request) (lease.
 }
 
 // Extend implements lease.Store.
-func (a *acquitting) Extend(ctx context.Context, ttl time.Duration, holders ...lease.Holder) ([]lease.Holder, error) {
+func (a *acquitting) Extend(ctx context.Context, ttl time.Duration, holders ...lease.Holder) ([]lease.Lost, error) {
 	err := a.flush(ctx)
 	if err != nil {
 		holders = slices.Clone(holders)

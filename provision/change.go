@@ -94,7 +94,7 @@ func (b *Broker) regrant(ctx context.Context, e *entry, sub aaa.Subscriber, time
 		}
 		return fmt.Errorf("%w: %w", ErrInProgress, err)
 	case len(lost) > 0:
-		b.complete(b.endLocked(ctx, e, aaa.CausePortPreempted), e)
+		b.complete(b.endLocked(ctx, e, lost[e]), e)
 		return ErrNotFound
 	}
 	b.mu.Lock()

@@ -136,7 +136,7 @@ type away struct {
 	gone bool
 }
 
-func (a *away) Extend(ctx context.Context, ttl time.Duration, holders ...lease.Holder) ([]lease.Holder, error) {
+func (a *away) Extend(ctx context.Context, ttl time.Duration, holders ...lease.Holder) ([]lease.Lost, error) {
 	if a.gone {
 		return nil, lease.ErrUnavailable
 	}

@@ -5,7 +5,9 @@ package provision
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"ddtb/aaa"
@@ -31,15 +33,15 @@ func (b *Broker) Contest(ctx context.Context, rival Rival) error {
 	contested, replaced := b.rivals(s, rival)
 	ctx, cancel := detach(ctx)
 	defer cancel()
-	var lost []*entry
+	lost := make(map[*entry]aaa.Cause)
 	var err error
 	if contested != nil {
 		lost, err = b.extend(ctx, s, []*entry{contested}, []lease.Holder{contested.holder()})
 	}
 	if replaced != nil {
-		lost = append(lost, replaced)
+		lost[replaced] = aaa.CausePortPreempted
 	}
-	return errors.Join(err, b.endAll(ctx, lost, b.endBy(aaa.CausePortPreempted)))
+	return errors.Join(err, b.endAll(ctx, slices.Collect(maps.Keys(lost)), b.endOf(lost)))
 }
 
 // rivals finds the session on the same lease, and the older one of the same owner that has another, nil if there is none.

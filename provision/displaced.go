@@ -12,10 +12,11 @@ import (
 )
 
 // displaced is a session that ended without this server: its lease went to a login at another one while the process was not
-// there. The kernel forwarded all the same, to a client that had gone.
+// there, almost always of the same subscriber. The kernel forwarded all the same, to a client that had gone.
 type displaced struct {
 	memo
-	tunnel bool // it had one when the process started again
+	tunnel    bool // it had one when the process started again
+	preempted bool // by a later session of its owner
 }
 
 // readDisplaced makes an entry of what a session has left. It is in no table.
@@ -31,7 +32,7 @@ func (r *recovery) readDisplaced(id sid, l lease.Lease, m memo) {
 		e.extra.end.step = endMarked
 	}
 	e.state, e.extra.end.lost = Ending, true
-	r.displaced[id] = &displaced{memo: m}
+	r.displaced[id] = &displaced{memo: m, preempted: l.Taker == l.Owner}
 }
 
 // placed gives an entry what its lease tells.
@@ -51,7 +52,9 @@ func (r *recovery) stray(state datapath.State) {
 	for id, d := range r.displaced {
 		if id.tunnel() == state.Session && d.phase != phaseEnding {
 			d.entry.counted(state.Counters)
-			d.entry.extra.end.cause, d.tunnel = aaa.CausePortPreempted, true
+			if d.tunnel = true; d.preempted {
+				d.entry.extra.end.cause = aaa.CausePortPreempted
+			}
 		}
 	}
 }

@@ -185,3 +185,40 @@ func reassert(w *world) {
 	}
 	w.sweepAfter(time.Second)
 }
+
+// A server that was stopped for so long that somebody else has got the address of a session bills that as what it is, whether its
+// daemon goes on, hears of the other's session from its server, or is started again.
+func TestLeaseRanOut(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		cause aaa.Cause
+		learn func(w *world, rival Rival)
+	}{
+		{"sweep", aaa.CauseNASError, func(w *world, _ Rival) { reassert(w) }},
+		{"contest", aaa.CauseNASError, func(w *world, rival Rival) {
+			if err := w.Contest(w.Context(), rival); err != nil {
+				w.Error(err)
+			}
+		}},
+		{"restart", aaa.CauseNASReboot, func(w *world, _ Rival) { w.restart() }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := start(t, testConfig())
+			other := beside(w, "other", neighbours{})
+			alice := w.login(request("alice", client(1, 1)))
+			w.sweepAfter(time.Second)
+			w.clock.advance(w.settings.Load().LeaseTTL + lease.DefaultQuarantine)
+			index, _ := w.settings.Load().pool(alice.Pool).EndpointIndex(alice.Endpoint)
+			if err := w.store.Reserve(t.Context(), alice.Pool, index, "bob", true); err != nil {
+				t.Fatal(err)
+			}
+			bob := other.login(request("bob", client(2, 2)))
+			if bob.Endpoint != alice.Endpoint {
+				t.Fatalf("bob's endpoint is %v, alice's %v", bob.Endpoint, alice.Endpoint)
+			}
+			c.learn(w, Rival{ID: bob.ID, Owner: bob.Owner, Pool: bob.Pool, Endpoint: bob.Endpoint, Since: bob.Since})
+			w.stopped(alice, c.cause)
+			other.forwards(bob)
+		})
+	}
+}

@@ -138,7 +138,7 @@ func (e *entry) lockKey() string {
 }
 
 func (e *entry) holder() lease.Holder {
-	return lease.Holder{Pool: e.terms.Value().leasePool, Index: e.index, Session: e.id.String()}
+	return lease.Holder{Pool: e.terms.Value().leasePool, Index: e.index, Session: e.id.String(), Owner: e.owner()}
 }
 
 // more gives the extra, to be written to.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"ddtb/aaa"
@@ -20,7 +21,7 @@ func (b *Broker) extendLeases(ctx context.Context, s *settings, entries []*entry
 			holders[i] = e.holder()
 		}
 		lost, err := b.extend(ctx, s, batch, holders)
-		if err = errors.Join(err, b.endLost(ctx, lost, err)); err != nil {
+		if err = errors.Join(err, b.endLost(ctx, lost)); err != nil {
 			return err
 		}
 	}
@@ -60,7 +61,7 @@ func (b *Broker) markStarted(ctx context.Context) error {
 		if b.unmarked.Store(err != nil); err != nil {
 			left = append(left, locked...)
 		}
-		errs = append(errs, err, b.endLost(ctx, lost, err))
+		errs = append(errs, err, b.endLost(ctx, lost))
 	}
 	b.mu.Lock()
 	b.fresh = append(append(b.fresh, left...), fresh...)
@@ -106,40 +107,42 @@ func (b *Broker) startedHolders(locked []*entry) (entries []*entry, holders []le
 	return entries, holders
 }
 
-// extend extends leases and gives the sessions whose lease is somebody else's by now.
-func (b *Broker) extend(ctx context.Context, s *settings, entries []*entry, holders []lease.Holder) ([]*entry, error) {
+// extend extends leases and gives the sessions that have lost theirs, and what ends them: a later session of the owner, or a failure.
+func (b *Broker) extend(ctx context.Context, s *settings, entries []*entry, holders []lease.Holder) (map[*entry]aaa.Cause, error) {
 	if len(holders) == 0 {
 		return nil, nil
 	}
 	ctx, cancel := detach(ctx)
 	defer cancel()
 	end := uint32(b.clock().Add(s.LeaseTTL).Unix())
-	lost, err := b.store.Extend(ctx, s.LeaseTTL, holders...)
+	missed, err := b.store.Extend(ctx, s.LeaseTTL, holders...)
 	if err != nil {
 		err = fmt.Errorf("extend %d leases: %w", len(holders), err)
 	}
-	gone := make(map[string]bool, len(lost))
-	for _, h := range lost {
-		gone[h.Session] = true
+	gone, lost := make(map[string]lease.Lost, len(missed)), make(map[*entry]aaa.Cause, len(missed))
+	for _, l := range missed {
+		gone[l.Session] = l
 	}
-	var over []*entry
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i, e := range entries {
-		if gone[holders[i].Session] {
-			over = append(over, e)
-		} else if err == nil {
+		switch l, ok := gone[holders[i].Session]; {
+		case ok && l.Preempted:
+			lost[e] = aaa.CausePortPreempted
+		case ok:
+			lost[e] = aaa.CauseNASError
+		case err == nil:
 			e.leaseEnd = end
 		}
 	}
-	return over, err
+	return lost, err
 }
 
-// endLost ends sessions that lost their lease to a login at another server or, if the store is away, to time.
-func (b *Broker) endLost(ctx context.Context, entries []*entry, away error) error {
-	cause := aaa.CausePortPreempted
-	if errors.Is(away, lease.ErrUnavailable) {
-		cause = aaa.CauseNASError
-	}
-	return b.each(ctx, entries, b.endBy(cause))
+// endLost ends sessions that have lost their leases, each by what it lost it to.
+func (b *Broker) endLost(ctx context.Context, lost map[*entry]aaa.Cause) error {
+	return b.each(ctx, slices.Collect(maps.Keys(lost)), b.endOf(lost))
+}
+
+func (b *Broker) endOf(causes map[*entry]aaa.Cause) func(context.Context, *entry) error {
+	return func(ctx context.Context, e *entry) error { return b.endLocked(ctx, e, causes[e]) }
 }

@@ -19,7 +19,7 @@ type down struct {
 	down bool
 }
 
-func (d *down) Extend(ctx context.Context, ttl time.Duration, holders ...lease.Holder) ([]lease.Holder, error) {
+func (d *down) Extend(ctx context.Context, ttl time.Duration, holders ...lease.Holder) ([]lease.Lost, error) {
 	if d.down {
 		return nil, lease.ErrUnavailable
 	}

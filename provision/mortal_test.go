@@ -59,7 +59,7 @@ func (m mortalStore) Acquire(ctx context.Context, r lease.Request) (out lease.Le
 	return out, err
 }
 
-func (m mortalStore) Extend(ctx context.Context, ttl time.Duration, h ...lease.Holder) (lost []lease.Holder, err error) {
+func (m mortalStore) Extend(ctx context.Context, ttl time.Duration, h ...lease.Holder) (lost []lease.Lost, err error) {
 	err = m.call(func() (err error) { lost, err = m.Store.Extend(ctx, ttl, h...); return err })
 	return lost, err
 }

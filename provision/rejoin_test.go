@@ -34,7 +34,7 @@ func (s *lonely) Kept() ([]lease.Lease, bool) {
 	return slices.Collect(maps.Values(s.kept)), s.down.down
 }
 
-func (s *lonely) Extend(ctx context.Context, ttl time.Duration, holders ...lease.Holder) ([]lease.Holder, error) {
+func (s *lonely) Extend(ctx context.Context, ttl time.Duration, holders ...lease.Holder) ([]lease.Lost, error) {
 	lost, err := s.down.Extend(ctx, ttl, holders...)
 	if s.down.down {
 		s.mu.Lock()
@@ -45,7 +45,7 @@ func (s *lonely) Extend(ctx context.Context, ttl time.Duration, holders ...lease
 				s.kept[h.Session] = l
 			}
 			if s.over(h) {
-				lost = append(lost, h)
+				lost = append(lost, lease.Lost{Holder: h})
 			}
 		}
 	}

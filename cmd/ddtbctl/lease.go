@@ -31,7 +31,8 @@ func (t *tool) leaseListCommand() *cobra.Command {
 		Short: "List leases",
 		Long: `List the leases that match all the given filters, in no order. An active lease is held by a session; an idle one is kept for
 its last owner until somebody else needs it; a reserved one is kept for its owner for ever. --state displaced shows what is none
-any more: sessions that lost theirs to a login at another server and wait for the Stop record of their own one.`,
+any more: sessions that lost theirs to a login at another server, or to a reservation, and wait for the Stop record of their
+own one.`,
 		Args: exactly(0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if addr != "" {

@@ -72,7 +72,7 @@ func eventOf(e provision.Event) Event {
 
 func leaseOf(l lease.Lease) Lease {
 	out := Lease{
-		Pool: l.Pool, Index: l.Index, TunnelID: l.ID, User: l.Owner, State: stateName(l.State), Session: l.Session, Node: l.Node,
+		Pool: l.Pool, Index: l.Index, TunnelID: l.ID, User: l.Owner, State: stateName(l.State), Session: l.Session, Node: l.Node, Taker: l.Taker,
 		Endpoint: l.Endpoint, Prefix: prefixOf(l.Prefix), Foreign: l.Foreign, Expires: timeOf(l.Expires),
 	}
 	if l.State == lease.Active || l.State == lease.Displaced {

@@ -139,6 +139,7 @@ type Lease struct {
 	State    string        `json:"state"`
 	Session  string        `json:"session,omitempty"`
 	Node     string        `json:"node,omitempty"`
+	Taker    string        `json:"taker,omitempty"` // displaced: whose it is instead, as User
 	Endpoint netip.Addr    `json:"endpoint"`
 	Prefix   *netip.Prefix `json:"prefix,omitempty"`
 	Foreign  bool          `json:"foreign,omitempty"` // the prefix is from outside the pools

@@ -38,7 +38,7 @@ func (t *table) acquire(now time.Time, req Request) (Lease, error) {
 	}
 	for _, i := range []uint32{current, reserved, index} {
 		if e := p.get(i); e.is(held) && e.fields().session != req.Session {
-			t.displace(p, i, now, req.Node)
+			t.displace(p, i, now, req)
 		}
 	}
 	delete(p.owed, req.Session)
@@ -151,16 +151,16 @@ func (t *table) clearForeign(p *poolTable, now time.Time, req Request, going ...
 	}
 	for _, h := range over {
 		e := h.pool.get(h.index)
-		t.displace(h.pool, h.index, now, req.Node)
+		t.displace(h.pool, h.index, now, req)
 		t.replace(h.pool, h.index, e.ended(e.end))
 	}
 	return nil
 }
 
-// holding returns the pool and entry of a lease, if the holder has it.
+// holding returns the pool and entry of a lease, if the holder has it; no pool if there cannot be such a lease.
 func (t *table) holding(h Holder) (*poolTable, entry, bool) {
 	p := t.byName[h.Pool]
-	if p == nil {
+	if p == nil || h.Index == 0 || h.Index >= p.Size {
 		return nil, entry{}, false
 	}
 	e := p.get(h.Index)
@@ -176,14 +176,14 @@ func (p *poolTable) note(h Holder) {
 }
 
 // extend is Store.Extend.
-func (t *table) extend(now time.Time, ttl time.Duration, holders []Holder) (lost []Holder) {
+func (t *table) extend(now time.Time, ttl time.Duration, holders []Holder) (lost []Lost) {
 	for _, h := range holders {
 		p, e, ok := t.holding(h)
 		if !ok {
 			if p != nil {
 				p.note(h)
 			}
-			lost = append(lost, h)
+			lost = append(lost, Lost{Holder: h, Preempted: p != nil && t.preempted(p, now, h)})
 			continue
 		}
 		if h.Data != nil {
@@ -239,6 +239,7 @@ func (t *table) reserve(now time.Time, pool string, index uint32, owner string, 
 		t.replace(p, current, p.get(current).disowned(0))
 	}
 	if other {
+		t.displace(p, index, now, Request{Owner: owner})
 		e = entry{blob: ownerBlob(owner), end: e.end}
 	}
 	e.flags |= used | kept

@@ -67,12 +67,13 @@ type Store interface {
 	// kept data where it is not nil. lost are those that are not held any more. A lease whose end has passed is still held
 	// as long as nobody else got its index: a broker that was away finds its sessions again. What is displaced is lost, but
 	// takes Data all the same. With an error, lost are those known to be lost all the same.
-	Extend(ctx context.Context, ttl time.Duration, holders ...Holder) (lost []Holder, err error)
+	Extend(ctx context.Context, ttl time.Duration, holders ...Holder) (lost []Lost, err error)
 	// Release ends leases held by the given sessions: they become Idle or Reserved. What is displaced goes. One that is
 	// neither is no error.
 	Release(ctx context.Context, holders ...Holder) error
 	// Reserve keeps index for owner for ever (on) or no longer (off). ErrTaken if another owner holds or reserved it or has
-	// it in quarantine, or if this one has another reservation in the pool. Who had it before that loses it. An owner with
+	// it in quarantine, or if this one has another reservation in the pool. Who had it before that loses it, and what his session has
+	// left is kept as Displaced, whatever its node. An owner with
 	// a lease elsewhere in the pool keeps that until his next Acquire, which gives him the reserved index. One that is not
 	// reserved any more is in quarantine from then on, if nobody holds it.
 	Reserve(ctx context.Context, pool string, index uint32, owner string, on bool) error
@@ -108,7 +109,16 @@ type Holder struct {
 	Pool    string
 	Index   uint32
 	Session string
+	Owner   string // Extend only, and only to tell Lost.Preempted; "" if it does not matter
 	Data    []byte // Extend only: replaces what is kept with the lease; nil keeps it
+}
+
+// Lost is a lease that its session does not hold any more.
+type Lost struct {
+	Holder
+	// Preempted: a later session of the owner has taken it, or another lease in its place. Otherwise nobody meant the session to
+	// end: its end has passed without word from the store, and the store may have given it away since, or the store had lost it.
+	Preempted bool
 }
 
 // Lease is one index and who has it.
@@ -121,6 +131,7 @@ type Lease struct {
 	Foreign  bool         // Prefix is from outside the pools
 	Owner    string
 	Session  string // "" unless Active or Displaced
+	Taker    string // Displaced: the owner of the session that it went to
 	Node     string
 	State    State
 	Since    time.Time // when Session got it

@@ -46,13 +46,13 @@ func (o *operations) Acquire(ctx context.Context, req Request) (Lease, error) {
 }
 
 // Extend implements Store.
-func (o *operations) Extend(ctx context.Context, ttl time.Duration, holders ...Holder) ([]Holder, error) {
+func (o *operations) Extend(ctx context.Context, ttl time.Duration, holders ...Holder) ([]Lost, error) {
 	if err := checkExtend(ttl, holders); err != nil {
 		return nil, err
 	}
-	var lost []Holder
+	var lost []Lost
 	for some := range steps(holders) {
-		var missed []Holder
+		var missed []Lost
 		err := o.do(ctx, false, func(t *table, now time.Time) error {
 			missed = t.extend(now, ttl, some)
 			return nil

@@ -266,7 +266,7 @@ func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, t tenure)
 			continue
 		}
 		if other := r.byName[o.text(0)]; other != nil {
-			if _, err := r.run(ctx, scriptYield, other, o.text(1), o.text(2), req.Node); err != nil {
+			if _, err := r.run(ctx, scriptYield, other, o.text(1), o.text(2), req.Node, req.Owner); err != nil {
 				return "", nil, err
 			}
 		}

@@ -15,13 +15,15 @@ import (
 const perScript = 64
 
 // Extend implements Store.
-func (r *Redis) Extend(ctx context.Context, ttl time.Duration, holders ...Holder) (lost []Holder, err error) {
+func (r *Redis) Extend(ctx context.Context, ttl time.Duration, holders ...Holder) (lost []Lost, err error) {
 	if err := checkExtend(ttl, holders); err != nil {
 		return nil, err
 	}
 	for p, some := range r.batches(holders) {
 		if p == nil {
-			lost = append(lost, some...)
+			for _, h := range some {
+				lost = append(lost, Lost{Holder: h})
+			}
 			continue
 		}
 		missed, err := r.extend(ctx, p, ttl, some)
@@ -34,21 +36,21 @@ func (r *Redis) Extend(ctx context.Context, ttl time.Duration, holders ...Holder
 	return inOrder(holders, lost), nil
 }
 
-// inOrder gives those of holders that are among lost.
-func inOrder(holders, lost []Holder) (out []Holder) {
+// inOrder gives lost in the order of holders, each once.
+func inOrder(holders []Holder, lost []Lost) (out []Lost) {
 	type name struct {
 		pool    string
 		index   uint32
 		session string
 	}
 	of := func(h Holder) name { return name{h.Pool, h.Index, h.Session} }
-	gone := make(map[name]bool, len(lost))
-	for _, h := range lost {
-		gone[of(h)] = true
+	gone := make(map[name]Lost, len(lost))
+	for _, l := range slices.Backward(lost) { // what was told first counts
+		gone[of(l.Holder)] = l
 	}
 	for _, h := range holders {
-		if gone[of(h)] {
-			out = append(out, h)
+		if l, ok := gone[of(h)]; ok {
+			out = append(out, l)
 		}
 	}
 	return out
@@ -76,7 +78,7 @@ func (r *Redis) batches(holders []Holder) iter.Seq2[*sharedPool, []Holder] {
 }
 
 // extend extends the leases of one pool, and asserts those that Redis knows nothing of since a new epoch.
-func (r *Redis) extend(ctx context.Context, p *sharedPool, ttl time.Duration, holders []Holder) (lost []Holder, err error) {
+func (r *Redis) extend(ctx context.Context, p *sharedPool, ttl time.Duration, holders []Holder) (lost []Lost, err error) {
 	give, err := r.turns.take(ctx, r.claimants(p, holders)...)
 	if err != nil {
 		return nil, err
@@ -84,7 +86,7 @@ func (r *Redis) extend(ctx context.Context, p *sharedPool, ttl time.Duration, ho
 	defer give()
 	args, before := []any{ttl.Milliseconds()}, make([]string, len(holders))
 	for i, h := range holders {
-		args = append(args, h.Index, h.Session, flag(h.Data != nil), h.Data)
+		args = append(args, extension(h)...)
 		t, _ := r.served.get(p, h.Index)
 		before[i] = t.epoch // watch may assert it while the script is on its way
 	}
@@ -96,15 +98,15 @@ func (r *Redis) extend(ctx context.Context, p *sharedPool, ttl time.Duration, ho
 	var claims []claimed
 	for i, h := range holders {
 		result := a.text(i)
-		if result == "" && before[i] != a.epoch { // Redis may have lost it
-			if result, err = r.regain(ctx, p, h, began, ttl); err != nil {
+		if notHeld(result) && before[i] != a.epoch { // Redis may have lost it
+			if result, err = r.regain(ctx, p, h, began, ttl, result); err != nil {
 				return lost, err
 			}
 		}
 		// One that was forgotten here, past its deadline, is over: nobody would end it if Redis went away again.
-		if result == "" || !r.served.change(p, h.Index, h.Session, func(t *tenure) { t.extend(began, ttl, h.Data); t.epoch = a.epoch }) {
+		if notHeld(result) || !r.served.change(p, h.Index, h.Session, func(t *tenure) { t.extend(began, ttl, h.Data); t.epoch = a.epoch }) {
 			r.served.drop(p, h.Index, h.Session)
-			lost = append(lost, h)
+			lost = append(lost, Lost{Holder: h, Preempted: result == resultPreempted})
 			continue
 		}
 		if prefix, owner, ok := strings.Cut(result, " "); ok {
@@ -115,17 +117,32 @@ func (r *Redis) extend(ctx context.Context, p *sharedPool, ttl time.Duration, ho
 	return append(lost, missed...), err
 }
 
+// What extend.lua says of leases that sessions do not hold any more.
+const (
+	resultLost      = "LOST"
+	resultPreempted = "PREEMPTED"
+)
+
+func notHeld(result string) bool {
+	return result == "" || result == resultLost || result == resultPreempted
+}
+
+// extension are the arguments of extend.lua for one lease.
+func extension(h Holder) []any {
+	return []any{h.Index, h.Session, h.Owner, flag(h.Data != nil), h.Data}
+}
+
 // regain asserts a lease that Redis has not confirmed since an epoch began, as it is, and extends it, also if watch was faster with the
-// former. It gives what extend.lua says of it, "" if it is another's.
-func (r *Redis) regain(ctx context.Context, p *sharedPool, h Holder, began time.Time, ttl time.Duration) (string, error) {
+// former. It gives what extend.lua says of it then; what it has said before, if that stands.
+func (r *Redis) regain(ctx context.Context, p *sharedPool, h Holder, began time.Time, ttl time.Duration, before string) (string, error) {
 	t, ok := r.served.get(p, h.Index)
 	if !ok || t.session != h.Session || !r.deadline(t).After(began) {
-		return "", nil
+		return before, nil
 	}
 	if ok, err := r.assert(ctx, p, h.Index, t); !ok {
-		return "", err
+		return before, err
 	}
-	a, err := r.run(ctx, scriptExtend, p, ttl.Milliseconds(), h.Index, h.Session, flag(h.Data != nil), h.Data)
+	a, err := r.run(ctx, scriptExtend, p, append([]any{ttl.Milliseconds()}, extension(h)...)...)
 	return a.text(0), err
 }
 
@@ -144,7 +161,7 @@ type claimed struct {
 }
 
 // reclaim extends claims. A lease whose claim is another's by now is lost.
-func (r *Redis) reclaim(ctx context.Context, p *sharedPool, ttl time.Duration, claims []claimed) (lost []Holder, err error) {
+func (r *Redis) reclaim(ctx context.Context, p *sharedPool, ttl time.Duration, claims []claimed) (lost []Lost, err error) {
 	if len(claims) == 0 {
 		return nil, nil
 	}
@@ -171,7 +188,7 @@ func (r *Redis) reclaim(ctx context.Context, p *sharedPool, ttl time.Duration, c
 		if err := r.releaseNow(ctx, p, []Holder{c.Holder}); err != nil {
 			return lost, err
 		}
-		lost = append(lost, c.Holder)
+		lost = append(lost, Lost{Holder: c.Holder})
 	}
 	return lost, nil
 }
@@ -196,7 +213,7 @@ func (r *Redis) keepData(holders []Holder) {
 }
 
 // over gives those of holders whose leases may not be served any longer without word from Redis.
-func (r *Redis) over(holders []Holder) (out []Holder) {
+func (r *Redis) over(holders []Holder) (out []Lost) {
 	now := r.clock()
 	for _, h := range holders {
 		p := r.byName[h.Pool]
@@ -204,7 +221,7 @@ func (r *Redis) over(holders []Holder) (out []Holder) {
 			continue
 		}
 		if t, ok := r.served.get(p, h.Index); !ok || t.session != h.Session || !r.deadline(t).After(now) {
-			out = append(out, h)
+			out = append(out, Lost{Holder: h})
 		}
 	}
 	return out

@@ -79,8 +79,8 @@ func TestRedisForgottenLease(t *testing.T) {
 	data := []byte("what is owed to billing")
 	lost, err = n.store.Extend(t.Context(), worldTTL, Holder{Pool: l.Pool, Index: l.Index, Session: l.Session, Data: data})
 	w.must(err)
-	if len(lost) != 1 {
-		t.Fatalf("lost %v, want the lease: the server could not say when it ends", lost)
+	if len(lost) != 1 || lost[0].Preempted {
+		t.Fatalf("lost %v, want the lease, to nobody: the server could not say when it ends", lost)
 	}
 	var kept []byte
 	for l, err := range n.store.All(t.Context()) {
@@ -113,7 +113,7 @@ func TestRedisRegain(t *testing.T) {
 	n.faults.away = false
 
 	data := []byte("what is owed to billing")
-	var lost []Holder
+	var lost []Lost
 	n.begin("", func(*op) {
 		lost, err = n.store.Extend(t.Context(), worldTTL, Holder{Pool: l.Pool, Index: l.Index, Session: l.Session, Data: data})
 	})

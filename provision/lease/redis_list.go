@@ -37,6 +37,7 @@ const (
 	owedSession = iota
 	owedIndex
 	owedUser
+	owedTaker
 	owedNode
 	owedSince
 	owedEnded
@@ -117,7 +118,7 @@ func readOwed(p Pool, v answer) Lease {
 	}
 	t.foreign, _ = netip.ParsePrefix(v.text(owedForeign))
 	l := t.lease(p, uint32(index))
-	l.State = Displaced
+	l.State, l.Taker = Displaced, v.text(owedTaker)
 	return l
 }
 

@@ -283,6 +283,7 @@ func (n *worldNode) sweep(o *op, all bool) {
 	for _, k := range n.seats() {
 		if t := n.tunnels[k]; all || t.end.Before(w.now.Add(worldTTL/2)) {
 			h := k.holder()
+			h.Owner = t.owner
 			if w.IntN(4) == 0 {
 				h.Data = []byte(w.now.String())
 			}
@@ -294,8 +295,8 @@ func (n *worldNode) sweep(o *op, all bool) {
 	if o.dead {
 		return
 	}
-	for _, h := range lost {
-		n.lost(h)
+	for _, l := range lost {
+		n.lost(l)
 	}
 	if err != nil {
 		w.note("%s: extend %d: %v", n.name, len(holders), err)
@@ -312,16 +313,22 @@ func (n *worldNode) sweep(o *op, all bool) {
 
 // lost ends a tunnel whose lease is lost: to another session of its owner, or because time has run out, or since Redis has
 // lost something.
-func (n *worldNode) lost(h Holder) {
-	w, k := n.w, seat{h.Pool, h.Index, h.Session}
+func (n *worldNode) lost(l Lost) {
+	w, k := n.w, seat{l.Pool, l.Index, l.Session}
 	t, ok := n.tunnels[k]
 	if !ok {
 		return
 	}
 	delete(n.tunnels, k)
-	w.note("%s: lost %s %d of %s", n.name, h.Pool, h.Index, t.owner)
-	if t.events == w.events && t.tries == w.tries[h.Pool+" "+t.owner] && t.end.After(w.now) {
-		w.wrong = fmt.Sprintf("%s lost %s index %d of %s for no reason", n.name, h.Pool, h.Index, t.owner)
+	w.note("%s: lost %s %d of %s, preempted: %v", n.name, l.Pool, l.Index, t.owner, l.Preempted)
+	alone := t.tries == w.tries[l.Pool+" "+t.owner]
+	switch untroubled := t.events == w.events && t.end.After(w.now); {
+	case alone && untroubled:
+		w.wrong = fmt.Sprintf("%s lost %s index %d of %s for no reason", n.name, l.Pool, l.Index, t.owner)
+	case alone && l.Preempted:
+		w.wrong = fmt.Sprintf("%s lost %s index %d of %s to a login, and there was none", n.name, l.Pool, l.Index, t.owner)
+	case untroubled && !l.Preempted:
+		w.wrong = fmt.Sprintf("%s lost %s index %d of %s, and is not told that there was another login", n.name, l.Pool, l.Index, t.owner)
 	}
 }
 

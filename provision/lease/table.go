@@ -259,33 +259,46 @@ func (t *table) lease(p *poolTable, index uint32, e entry) Lease {
 }
 
 // displace keeps what a session leaves behind whose entry goes to one of another node.
-func (t *table) displace(p *poolTable, index uint32, now time.Time, node string) {
+func (t *table) displace(p *poolTable, index uint32, now time.Time, req Request) {
 	e := p.get(index)
-	if !t.shared || !e.is(held) || e.fields().node == node {
+	if !t.shared || !e.is(held) || e.fields().node == req.Node {
 		return
 	}
 	l := t.lease(p, index, e)
-	l.State = Displaced
+	l.State, l.Taker = Displaced, req.Owner
 	if l.Expires.After(now) {
 		l.Expires = now
 	}
 	p.owed[l.Session] = l
 }
 
+// preempted tells whether a session that does not hold its lease gave way to another of its owner.
+func (t *table) preempted(p *poolTable, now time.Time, h Holder) bool {
+	if l, ok := p.owed[h.Session]; ok {
+		return l.Taker == l.Owner
+	}
+	return h.Owner != "" && p.holder(now, h.Owner, h.Session) != 0
+}
+
 // holder finds the lease that a session other than these holds of an owner, in any pool, before its end.
 func (t *table) holder(now time.Time, owner string, sessions ...string) (Lease, bool) {
 	for _, p := range t.pools {
-		current, reserved := p.find(owner)
-		for _, index := range []uint32{current, reserved} {
-			if index == 0 {
-				continue
-			}
-			if e := p.get(index); e.active(now) && !slices.Contains(sessions, e.fields().session) {
-				return t.lease(p, index, e), true
-			}
+		if index := p.holder(now, owner, sessions...); index != 0 {
+			return t.lease(p, index, p.get(index)), true
 		}
 	}
 	return Lease{}, false
+}
+
+// holder is the same in one pool, 0: none.
+func (p *poolTable) holder(now time.Time, owner string, sessions ...string) uint32 {
+	current, reserved := p.find(owner)
+	for _, index := range []uint32{current, reserved} {
+		if e := p.get(index); index != 0 && e.active(now) && !slices.Contains(sessions, e.fields().session) {
+			return index
+		}
+	}
+	return 0
 }
 
 // rested tells whether the quarantine of an entry is over: somebody else may get the index, also from a session that has

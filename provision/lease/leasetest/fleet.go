@@ -119,7 +119,7 @@ func testDisplaced(t *testing.T, open Open) {
 		return
 	}
 	want := a
-	want.Session, want.State, want.Expires = "two", lease.Displaced, a.Since.Add(time.Second)
+	want.Session, want.State, want.Taker, want.Expires = "two", lease.Displaced, "a", a.Since.Add(time.Second)
 	s.owed(want)
 	// It can change what it leaves, and is lost all the same.
 	h := holder(want)
@@ -150,7 +150,14 @@ func testDisplaced(t *testing.T, open Open) {
 	if l := s.acquire(ask("c", node("node3"))); l.Index != a.Index {
 		t.Errorf("c got %d, expected %d", l.Index, a.Index)
 	}
-	left.State = lease.Displaced
+	left.State, left.Taker = lease.Displaced, "c"
+	s.owed(left)
+	s.release(left)
+	// It is reserved for somebody else, long after the end, too.
+	left = s.find(a.Index)
+	s.Advance(TTL + Quarantine)
+	s.reserve(a.Index, "d", true)
+	left.State, left.Taker = lease.Displaced, "d"
 	s.owed(left)
 	s.release(left)
 	testDisplacedElsewhere(t, open)

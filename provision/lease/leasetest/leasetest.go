@@ -75,6 +75,7 @@ func Run(t *testing.T, open Open) {
 	t.Run("Yield", func(t *testing.T) { testYield(t, open) })
 	t.Run("YieldAtOnce", func(t *testing.T) { testYieldAtOnce(t, open) })
 	t.Run("Displaced", func(t *testing.T) { testDisplaced(t, open) })
+	t.Run("Preempted", func(t *testing.T) { testPreempted(t, open) })
 	t.Run("Takeover", func(t *testing.T) { testTakeover(t, open) })
 	t.Run("Repeat", func(t *testing.T) { testRepeat(t, open) })
 	t.Run("Expiry", func(t *testing.T) { testExpiry(t, open) })
@@ -126,12 +127,16 @@ func foreign(p string) func(*lease.Request) {
 }
 
 func holder(l lease.Lease) lease.Holder {
-	return lease.Holder{Pool: l.Pool, Index: l.Index, Session: l.Session}
+	return lease.Holder{Pool: l.Pool, Index: l.Index, Session: l.Session, Owner: l.Owner}
 }
 
 // sameHolder compares who and what, not the data that came along.
 func sameHolder(a, b lease.Holder) bool {
 	return a.Pool == b.Pool && a.Index == b.Index && a.Session == b.Session
+}
+
+func sameLost(a, b lease.Lost) bool {
+	return sameHolder(a.Holder, b.Holder) && a.Owner == b.Owner && a.Preempted == b.Preempted
 }
 
 // acquire must succeed.
@@ -167,7 +172,7 @@ func (t tester) release(leases ...lease.Lease) {
 }
 
 // extend returns who has lost his lease.
-func (t tester) extend(d time.Duration, leases ...lease.Lease) []lease.Holder {
+func (t tester) extend(d time.Duration, leases ...lease.Lease) []lease.Lost {
 	t.Helper()
 	var holders []lease.Holder
 	for _, l := range leases {

@@ -24,7 +24,12 @@ type model struct {
 	now     time.Time
 	pools   []lease.Pool
 	entries map[string][]modelEntry // by pool, then index
+	owed    map[modelOwed]bool      // sessions that lost their leases to reservations, where several servers share a store
+	shared  bool
 }
+
+// modelOwed is a session that is displaced.
+type modelOwed struct{ pool, session string }
 
 type modelEntry struct {
 	used, held, reserved, forget bool
@@ -34,8 +39,8 @@ type modelEntry struct {
 	since, end                 time.Time
 }
 
-func newModel(pools []lease.Pool, now time.Time) *model {
-	m := &model{now: now, pools: pools, entries: make(map[string][]modelEntry)}
+func newModel(pools []lease.Pool, now time.Time, shared bool) *model {
+	m := &model{now: now, pools: pools, entries: make(map[string][]modelEntry), owed: make(map[modelOwed]bool), shared: shared}
 	for _, p := range pools {
 		m.entries[p.Name] = make([]modelEntry, p.Size)
 		for i := range m.entries[p.Name] {
@@ -137,6 +142,7 @@ func (m *model) acquire(req lease.Request, index uint32, err error) error {
 	for _, e := range over {
 		e.finish(e.end)
 	}
+	delete(m.owed, modelOwed{req.Pool, req.Session})
 	entries := m.entries[req.Pool]
 	for i := range entries {
 		e := &entries[i]
@@ -169,7 +175,7 @@ func (m *model) holding(h lease.Holder) *modelEntry {
 	return nil
 }
 
-func (m *model) extend(ttl time.Duration, holders []lease.Holder) (lost []lease.Holder) {
+func (m *model) extend(ttl time.Duration, holders []lease.Holder) (lost []lease.Lost) {
 	for _, h := range holders {
 		if e := m.holding(h); e != nil {
 			e.end = m.now.Add(ttl)
@@ -177,7 +183,9 @@ func (m *model) extend(ttl time.Duration, holders []lease.Holder) (lost []lease.
 				e.data = string(h.Data)
 			}
 		} else {
-			lost = append(lost, h)
+			lost = append(lost, lease.Lost{Holder: h, Preempted: slices.ContainsFunc(m.entries[h.Pool], func(e modelEntry) bool {
+				return h.Index != 0 && e.held && e.end.After(m.now) && e.owner == h.Owner && e.session != h.Session
+			}) && !m.owed[modelOwed{h.Pool, h.Session}]})
 		}
 	}
 	return lost
@@ -185,6 +193,9 @@ func (m *model) extend(ttl time.Duration, holders []lease.Holder) (lost []lease.
 
 func (m *model) release(holders []lease.Holder) {
 	for _, h := range holders {
+		if h.Index != 0 {
+			delete(m.owed, modelOwed{h.Pool, h.Session})
+		}
 		if e := m.holding(h); e != nil {
 			e.finish(m.now)
 		}
@@ -225,6 +236,9 @@ func (m *model) reserve(pool string, index uint32, owner string, on bool) error 
 		}
 	}
 	if e.owner != owner {
+		if e.held && m.shared {
+			m.owed[modelOwed{pool, e.session}] = true
+		}
 		*e = modelEntry{end: e.end, owner: owner}
 	}
 	e.used, e.reserved = true, true
@@ -276,7 +290,7 @@ func testModel(t *testing.T, open Open) {
 			s := start(t, open, 8)
 			w := &walker{tester: s, rand: rand.New(rand.NewPCG(seed, 0))}
 			first := s.acquire(ask("first"))
-			w.model = newModel(Pools(8), first.Since)
+			w.model = newModel(Pools(8), first.Since, !s.Alone)
 			if err := w.model.acquire(ask("first"), first.Index, nil); err != nil {
 				t.Fatal(err)
 			}
@@ -354,7 +368,8 @@ func (w *walker) holders() []lease.Holder {
 	var out []lease.Holder
 	for range w.rand.IntN(6) {
 		p := w.pool()
-		h := lease.Holder{Pool: p.Name, Index: uint32(w.rand.IntN(int(p.Size))), Session: fmt.Sprint("s", w.rand.IntN(3))}
+		index, number := w.rand.IntN(int(p.Size)), w.rand.IntN(3)
+		h := lease.Holder{Pool: p.Name, Index: uint32(index), Session: fmt.Sprint("s", number), Owner: fmt.Sprint("owner", (index+number)%int(p.Size))}
 		if w.rand.IntN(3) == 0 {
 			h.Data = []byte(fmt.Sprint("extended ", w.rand.Uint32()))
 		}
@@ -367,7 +382,7 @@ func (w *walker) extendSome() string {
 	holders, d := w.holders(), time.Duration(1+w.rand.IntN(3600_000))*time.Millisecond
 	lost, err := w.Store.Extend(w.Context(), d, holders...)
 	want := w.model.extend(d, holders)
-	if err != nil || !slices.EqualFunc(lost, want, sameHolder) {
+	if err != nil || !slices.EqualFunc(lost, want, sameLost) {
 		w.Fatalf("Extend %v: lost %v, %v, want %v", holders, lost, err, want)
 	}
 	return fmt.Sprintf("Extend %v by %v: lost %v", holders, d, lost)

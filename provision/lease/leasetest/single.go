@@ -72,7 +72,7 @@ func testTakeover(t *testing.T, open Open) {
 		t.Errorf("since %v, the old session since %v", l.Since, old.Since)
 	}
 	// The old session has no say any more.
-	if lost := s.extend(TTL, old); len(lost) != 1 || !sameHolder(lost[0], holder(old)) {
+	if lost := s.extend(TTL, old); len(lost) != 1 || !sameHolder(lost[0].Holder, holder(old)) {
 		t.Errorf("the old session extends: lost %v", lost)
 	}
 	s.release(old)
@@ -107,7 +107,7 @@ func testRepeat(t *testing.T, open Open) {
 // equal compares leases, times by instant.
 func equal(a, b lease.Lease) bool {
 	return a.Pool == b.Pool && a.Index == b.Index && a.ID == b.ID && a.Endpoint == b.Endpoint && a.Prefix == b.Prefix && a.Foreign == b.Foreign &&
-		a.Owner == b.Owner && a.Session == b.Session && a.Node == b.Node && a.State == b.State &&
+		a.Owner == b.Owner && a.Session == b.Session && a.Taker == b.Taker && a.Node == b.Node && a.State == b.State &&
 		a.Since.Equal(b.Since) && a.Expires.Equal(b.Expires) && string(a.Data) == string(b.Data)
 }
 
@@ -148,7 +148,7 @@ func testLostHolder(t *testing.T, open Open) {
 		{Pool: "home", Index: 1 << 31, Session: l.Session},
 	} {
 		lost, err := s.Store.Extend(t.Context(), TTL, h, holder(l))
-		if err != nil || len(lost) != 1 || !sameHolder(lost[0], h) {
+		if err != nil || len(lost) != 1 || !sameHolder(lost[0].Holder, h) {
 			t.Errorf("Extend %+v: lost %v, %v", h, lost, err)
 		}
 		if err := s.Store.Release(t.Context(), h); err != nil {

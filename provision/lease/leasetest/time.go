@@ -58,7 +58,7 @@ func testData(t *testing.T, open Open) {
 	gone := holder(b)
 	gone.Session, gone.Data = "another", []byte("not to be kept")
 	lost, err := s.Store.Extend(t.Context(), TTL, put, gone, holder(b))
-	if err != nil || len(lost) != 1 || !sameHolder(lost[0], gone) {
+	if err != nil || len(lost) != 1 || !sameHolder(lost[0].Holder, gone) {
 		t.Fatalf("lost %v, %v", lost, err)
 	}
 	want := a

@@ -58,8 +58,8 @@ if not index then return reply(refused) end
 if ARGV[13] == '1' then return reply('OK', index) end
 kept = want
 -- He has one index of the pool at a time; only a reservation stays his besides.
-if cur and current ~= index then owe(cur, want.node); disown(cur) end
-if res and reserved ~= index and held(res) then owe(res, want.node); finish(res, now) end
+if cur and current ~= index then owe(cur, user, want.node); disown(cur) end
+if res and reserved ~= index and held(res) then owe(res, user, want.node); finish(res, now) end
 local e = entry(index)
 if held(e) and e.user == user and e.session == session then want.since = e.since end
 hold(e, want)

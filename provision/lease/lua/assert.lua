@@ -38,8 +38,8 @@ for i = 5, #ARGV, 9 do
   else
     local current, reserved = owned(user)
     local cur, res = current and entry(current), reserved and entry(reserved)
-    if cur and current ~= index then owe(cur, ARGV[i + 2]); disown(cur) end
-    if res and reserved ~= index and held(res) then owe(res, ARGV[i + 2]); finish(res, now) end
+    if cur and current ~= index then owe(cur, user, ARGV[i + 2]); disown(cur) end
+    if res and reserved ~= index and held(res) then owe(res, user, ARGV[i + 2]); finish(res, now) end
     local want = {user = user, session = session, node = ARGV[i + 2], since = ARGV[i + 4], expires = now + tonumber(ARGV[i + 5]), data = ARGV[i + 8]}
     if ARGV[i + 6] ~= '' then want.foreign = ARGV[i + 6] end
     if ARGV[i + 7] == '1' then want.forget = '1' end

@@ -217,15 +217,15 @@ end
 
 -- owe keeps what a session has left whose lease goes to one of another node: its own may be down just now, and owes its
 -- end. It may as well be cut off, and serve the index until half a quarantine past the end it knows of: until that the index is
--- busy, and rests from then on. forgive ends what is owed.
-local OWED = {'index', 'user', 'node', 'since', 'ended', 'foreign', 'data'}
-local function owe(e, node)
+-- busy, and rests from then on. taker is the user of that one. forgive ends what is owed.
+local OWED = {'index', 'user', 'taker', 'node', 'since', 'ended', 'foreign', 'data'}
+local function owe(e, taker, node)
   if not held(e) or e.node == node then return end
   e.busy = math.max(e.busy, e.expires)
   local key = K .. 'owed:' .. e.session
   redis.call('ZADD', K .. 'owed', now, e.session)
-  redis.call('HSET', key, 'index', e.index, 'user', e.user, 'node', e.node, 'since', e.since, 'ended', int(math.min(now, e.expires)),
-    'data', e.data or '')
+  redis.call('HSET', key, 'index', e.index, 'user', e.user, 'taker', taker, 'node', e.node, 'since', e.since,
+    'ended', int(math.min(now, e.expires)), 'data', e.data or '')
   if e.foreign then redis.call('HSET', key, 'foreign', e.foreign) end
 end
 
@@ -265,7 +265,7 @@ local function hold(e, want)
     expires = want.expires, reserved = e.reserved, forget = want.forget, foreign = want.foreign, data = want.data, epoch = pool.epoch,
   }
   if e.user ~= want.user then after.reserved = nil end
-  if e.session ~= want.session then owe(e, want.node) end
+  if e.session ~= want.session then owe(e, want.user, want.node) end
   after.busy = e.busy
   forgive(want.session)
   drop(e)

@@ -30,7 +30,10 @@ if current and current ~= index then
   if not held(c) then disown(c) end
 end
 local after = {index = index, user = user, reserved = '1', state = 'reserved', expires = e.state and free(e) or pool.quarantine, epoch = pool.epoch}
-if other then drop(e) else
+if other then
+  if held(e) then owe(e, user, '') end
+  drop(e)
+else
   for k, v in pairs(e) do after[k] = v end
   after.reserved = '1'
   if not held(e) then after.state = 'reserved' end
