@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"time"
 )
 
@@ -162,7 +161,7 @@ func (r *Redis) take(ctx context.Context, p *sharedPool, req Request, claimed st
 	r.served.put(p, index, t)
 	l := t.lease(p.Pool, index)
 	l.Expires = a.time(2)
-	return l, r.unclaim(ctx, p, a.rest[3:])
+	return l, r.unclaim(ctx, a.rest[3:])
 }
 
 // lease is how the world sees a tenure.
@@ -223,7 +222,7 @@ func (r *Redis) Reserve(ctx context.Context, pool string, index uint32, owner st
 	if err != nil {
 		return fmt.Errorf("pool %q index %d for %q: %w", pool, index, owner, err)
 	}
-	return r.unclaim(ctx, p, a.rest)
+	return r.unclaim(ctx, a.rest)
 }
 
 // plain are the pools by themselves.
@@ -235,53 +234,52 @@ func (r *Redis) plain() []Pool {
 	return out
 }
 
-// claim has an owner of a pool claim his foreign prefix, and ends the leases whose claims gave way. t is the lease that his session
-// has, zero if it has none yet: what a later session of his has claimed stays. epoch is that of the claims; undo is for a
-// claim that no lease came of.
+// claim has a session claim its foreign prefix, and ends the leases whose claims gave way. t is the lease that it has, zero if it has
+// none yet. epoch is that of the claims; undo is for a claim that no lease came of.
 func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, t tenure) (epoch string, undo func(context.Context) error, err error) {
-	began, left, name := "", any(req.TTL.Milliseconds()), rand.Text()
-	if !t.since.IsZero() {
-		began, left = strconv.FormatInt(t.since.UnixMilli(), 10), until(t.end)
+	left, has, name := any(req.TTL.Milliseconds()), !t.since.IsZero(), rand.Text()
+	if has {
+		left = until(t.end)
 	}
-	a, err := r.run(ctx, scriptClaim, r.foreign, p.Name, req.Owner, req.Session, left, req.Foreign.String(),
-		rangeOf(req.Foreign), flag(began != ""), req.Node, began, name)
+	a, err := r.run(ctx, scriptClaim, r.foreign, p.Name, req.Owner, req.Session, left, req.Foreign.String(), rangeOf(req.Foreign),
+		flag(has), req.Node, name)
+	if err == nil {
+		err = refusal(a.status)
+	}
 	if err != nil {
-		return "", nil, err
-	}
-	if err := refusal(a.status); err != nil {
 		return "", nil, fmt.Errorf("foreign prefix %v: %w", req.Foreign, err)
 	}
-	undo = func(ctx context.Context) error {
-		_, err := r.run(ctx, scriptUnclaim, r.foreign, p.Name, req.Owner, req.Session, req.Foreign.String(), name)
-		return err
-	}
-	for old := range slices.Chunk(a.rest, 6) {
-		o := answer{rest: old}
-		if o.text(0) == p.Name && o.text(1) == req.Owner {
-			again := undo
-			undo = func(ctx context.Context) error {
-				_, err := r.run(ctx, scriptClaim, r.foreign, p.Name, req.Owner, o.text(2), max(1, o.number(5)), o.text(3), o.text(4), "1", req.Node, 0, rand.Text())
-				return errors.Join(again(ctx), err)
-			}
-			continue
-		}
+	for over := range slices.Chunk(a.rest, 3) {
+		o := answer{rest: over}
 		if other := r.byName[o.text(0)]; other != nil {
 			if _, err := r.run(ctx, scriptYield, other, o.text(1), o.text(2), req.Node, req.Owner); err != nil {
 				return "", nil, err
 			}
 		}
 	}
-	return a.epoch, undo, nil
+	return a.epoch, func(ctx context.Context) error {
+		if r.claims(p, req.Owner, req.Session, req.Foreign) { // what it had before
+			return nil
+		}
+		_, err := r.run(ctx, scriptUnclaim, r.foreign, req.Session, req.Foreign.String(), name)
+		return err
+	}, nil
 }
 
-// unclaim gives back claims that leases dropped: user, session and prefix of each.
-func (r *Redis) unclaim(ctx context.Context, p *sharedPool, dropped []any) error {
+// claims tells whether a session that is served here has a foreign prefix.
+func (r *Redis) claims(p *sharedPool, owner, session string, prefix netip.Prefix) bool {
+	t, ok := r.served.get(p, r.served.of(p, owner))
+	return ok && t.session == session && t.foreign == prefix
+}
+
+// unclaim gives back claims: session and prefix of each.
+func (r *Redis) unclaim(ctx context.Context, dropped []any) error {
 	if len(dropped) == 0 {
 		return nil
 	}
 	var args []any
-	for d := range slices.Chunk(dropped, 3) {
-		args = append(append(append(args, p.Name), d...), "")
+	for d := range slices.Chunk(dropped, 2) {
+		args = append(append(args, d...), "")
 	}
 	_, err := r.run(ctx, scriptUnclaim, r.foreign, args...)
 	return err

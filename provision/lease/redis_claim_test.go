@@ -212,3 +212,110 @@ func TestClaimTakenBackLate(t *testing.T) {
 		}
 	}
 }
+
+// TestClaimOfNoLease: a login that comes to nothing, and whose commands reach Redis when its subscriber has long logged in again, takes
+// that session's foreign prefix neither by its claim nor by taking it back.
+func TestClaimOfNoLease(t *testing.T) {
+	one := openNode(t, redistest.Start(t), "one")
+	wide, narrow := netip.MustParsePrefix("2001:db9::/48"), netip.MustParsePrefix("2001:db9:0:1::/64")
+	ask := func(owner, session string, prefix netip.Prefix) Request {
+		return Request{Pool: "homes", Owner: owner, Session: session, Node: "one", TTL: time.Hour, Foreign: prefix}
+	}
+	for _, late := range []netip.Prefix{narrow, wide, netip.MustParsePrefix("2001:db9:1::/48")} {
+		l, err := one.Acquire(t.Context(), ask("alice", "there", narrow))
+		if err != nil {
+			t.Fatal(err)
+		}
+		denied := func(what string) {
+			t.Helper()
+			if _, err := one.Acquire(t.Context(), ask("mallory", "m", narrow)); !errors.Is(err, ErrTaken) {
+				t.Errorf("late %v, %s: another one gets %v: %v", late, what, narrow, err)
+			}
+			lost, err := one.Extend(t.Context(), time.Hour, Holder{Pool: "homes", Index: l.Index, Session: "there"})
+			if err != nil || lost != nil {
+				t.Errorf("late %v, %s: lost %v, %v", late, what, lost, err)
+			}
+		}
+		_, undo, err := one.claim(t.Context(), one.pools[0], ask("alice", "gone", late), tenure{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		denied("claimed")
+		if err := undo(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		denied("taken back")
+		if _, again, err := one.claim(t.Context(), one.pools[0], ask("alice", "there", narrow), tenure{}); err != nil {
+			t.Error(err)
+		} else if err := again(t.Context()); err != nil {
+			t.Error(err)
+		}
+		denied("claimed by the session itself, and taken back")
+		if err := one.Release(t.Context(), Holder{Pool: "homes", Index: l.Index, Session: "there"}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := one.Acquire(t.Context(), ask("bob", "b", wide))
+		if err != nil {
+			t.Fatalf("late %v: not free in the end: %v", late, err)
+		}
+		if err := one.Release(t.Context(), Holder{Pool: "homes", Index: got.Index, Session: "b"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestClaimOfDisplaced: a server that has not heard that its session went to another one may serve the foreign prefix still. It goes to
+// somebody else when that server has ended the session, whatever becomes of the other one.
+func TestClaimOfDisplaced(t *testing.T) {
+	s := redistest.Start(t)
+	one, two := openNode(t, s, "one"), openNode(t, s, "two")
+	take := func(r *Redis, owner string) (Lease, error) {
+		return r.Acquire(t.Context(), Request{
+			Pool: "homes", Owner: owner, Session: owner + r.options.Node, Node: r.options.Node, TTL: time.Hour, Foreign: netip.MustParsePrefix("2001:db9::/48"),
+		})
+	}
+	for _, r := range []*Redis{one, two} {
+		l, err := take(r, "alice")
+		if err == nil && r == two {
+			err = r.Release(t.Context(), Holder{Pool: "homes", Index: l.Index, Session: l.Session})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := take(two, "bob"); !errors.Is(err, ErrTaken) {
+		t.Errorf("the first server may serve it still, and another one gets it: %v", err)
+	}
+	if err := one.Release(t.Context(), Holder{Pool: "homes", Index: 1, Session: "aliceone"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := take(two, "bob"); err != nil {
+		t.Errorf("not free in the end: %v", err)
+	}
+}
+
+// TestClaimsOfOneUser: as they overlap, one that reaches far is found behind those that lie in it.
+func TestClaimsOfOneUser(t *testing.T) {
+	one := openNode(t, redistest.Start(t), "one")
+	claim := func(owner, session, prefix string) error {
+		r := Request{Pool: "homes", Owner: owner, Session: session, Node: "one", TTL: time.Hour, Foreign: netip.MustParsePrefix(prefix)}
+		_, _, err := one.claim(t.Context(), one.pools[0], r, tenure{})
+		return err
+	}
+	for session, prefix := range map[string]string{"a": "2001:db9::/32", "b": "2001:db9:1::/48", "c": "2001:db9:1:2::/64", "d": "2001:db9:1:2::/64"} {
+		if err := claim("alice", session, prefix); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := claim("bob", "b", "2001:dba:0:1::/64"); err != nil {
+		t.Error(err)
+	}
+	for prefix, want := range map[string]error{
+		"2001:db9:1:3::/64": ErrTaken, "2001:db9:ffff::/48": ErrTaken, "2001:db9::/64": ErrTaken, "2001:db9::/32": ErrTaken, "2001:db8::/30": ErrTaken,
+		"2001:db9:1:2::/64": ErrTaken, "2001:dba::/48": ErrTaken, "2001:dbb::/32": nil, "2001:db9:ffff:ffff::/64": ErrTaken, "2001:dba:0:2::/64": nil,
+	} {
+		if err := claim("mallory", prefix, prefix); !errors.Is(err, want) {
+			t.Errorf("another one claims %s: %v, want %v", prefix, err, want)
+		}
+	}
+}

@@ -117,7 +117,7 @@ func (r *Redis) extend(ctx context.Context, p *sharedPool, ttl time.Duration, ho
 	return append(lost, missed...), err
 }
 
-// What extend.lua says of leases that sessions do not hold any more.
+// What scripts say of leases that sessions do not hold any more.
 const (
 	resultLost      = "LOST"
 	resultPreempted = "PREEMPTED"
@@ -133,14 +133,14 @@ func extension(h Holder) []any {
 }
 
 // regain asserts a lease that Redis has not confirmed since an epoch began, as it is, and extends it, also if watch was faster with the
-// former. It gives what extend.lua says of it then; what it has said before, if that stands.
+// former. It gives what is said of it then, or before if there is nothing to assert.
 func (r *Redis) regain(ctx context.Context, p *sharedPool, h Holder, began time.Time, ttl time.Duration, before string) (string, error) {
 	t, ok := r.served.get(p, h.Index)
 	if !ok || t.session != h.Session || !r.deadline(t).After(began) {
 		return before, nil
 	}
-	if ok, err := r.assert(ctx, p, h.Index, t); !ok {
-		return before, err
+	if result, err := r.assert(ctx, p, h.Index, t); err != nil || notHeld(result) {
+		return result, err
 	}
 	a, err := r.run(ctx, scriptExtend, p, append([]any{ttl.Milliseconds()}, extension(h)...)...)
 	return a.text(0), err
@@ -167,7 +167,7 @@ func (r *Redis) reclaim(ctx context.Context, p *sharedPool, ttl time.Duration, c
 	}
 	args := []any{ttl.Milliseconds()}
 	for _, c := range claims {
-		args = append(args, p.Name, c.owner, c.prefix)
+		args = append(args, p.Name, c.owner, c.Session, c.prefix)
 	}
 	a, err := r.run(ctx, scriptReclaim, r.foreign, args...)
 	if err != nil {
@@ -221,7 +221,7 @@ func (r *Redis) over(holders []Holder) (out []Lost) {
 			continue
 		}
 		if t, ok := r.served.get(p, h.Index); !ok || t.session != h.Session || !r.deadline(t).After(now) {
-			out = append(out, Lost{Holder: h})
+			out = append(out, Lost{Holder: h, Preempted: r.served.preempted(p, h.Index, h.Session)})
 		}
 	}
 	return out
@@ -269,7 +269,7 @@ func (r *Redis) releaseNow(ctx context.Context, p *sharedPool, holders []Holder)
 	for _, h := range holders {
 		r.served.drop(p, h.Index, h.Session)
 	}
-	return r.unclaim(ctx, p, a.rest)
+	return r.unclaim(ctx, a.rest)
 }
 
 // claimants are the owners of those leases that are served here and have foreign prefixes.

@@ -232,11 +232,6 @@ func (w *world) login(n *worldNode) {
 	if w.IntN(8) == 0 {
 		req.Owner = fmt.Sprint("static", w.IntN(worldOwners/4))
 		req.Foreign = netip.PrefixFrom(netip.MustParseAddr(fmt.Sprintf("2001:db8:f000:%x::", w.IntN(8)<<8)), 56-w.IntN(3)).Masked()
-		for _, o := range w.nodes { // which of his sessions has the prefix last is told by the order of answers
-			if o.busy[req.Pool+" "+req.Owner] {
-				return
-			}
-		}
 	}
 	if w.IntN(20) == 0 {
 		req.Index = uint32(1 + w.IntN(officeSize-1))

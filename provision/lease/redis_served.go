@@ -18,7 +18,7 @@ type served struct {
 	counts map[epochOf]int // leases by the epoch they were confirmed in, so that nobody looks through all to find that none is left
 	claims map[string]int  // those with a foreign prefix, by tenure.claimed
 
-	refuted map[refutation]string // leases that are another's, and whose sessions have not ended yet, and their owners
+	refuted map[refutation]refuted // leases that are another's, and whose sessions have not ended yet
 
 	copy *localCopy // of leases, nil: none
 }
@@ -26,6 +26,12 @@ type served struct {
 type refutation struct {
 	indexOf
 	session string
+}
+
+// refuted is whose such a lease was, and whether it is another session's of his.
+type refuted struct {
+	owner     string
+	preempted bool
 }
 
 type indexOf struct {
@@ -57,7 +63,7 @@ type tenure struct {
 }
 
 func newServed() served {
-	return served{mu: new(sync.Mutex), leases: make(map[indexOf]*tenure), owners: make(map[ownerOf]uint32), counts: make(map[epochOf]int), claims: make(map[string]int), refuted: make(map[refutation]string)}
+	return served{mu: new(sync.Mutex), leases: make(map[indexOf]*tenure), owners: make(map[ownerOf]uint32), counts: make(map[epochOf]int), claims: make(map[string]int), refuted: make(map[refutation]refuted)}
 }
 
 // put keeps a lease in the place of what its owner had.
@@ -68,8 +74,8 @@ func (s served) put(p *sharedPool, index uint32, t tenure) {
 		s.remove(p, had)
 	}
 	s.take(p, index)
-	for at, owner := range s.refuted { // his session before this one ends
-		if at.pool == p && owner == t.owner {
+	for at, lost := range s.refuted { // his session before this one ends
+		if at.pool == p && lost.owner == t.owner {
 			delete(s.refuted, at)
 		}
 	}
@@ -109,11 +115,18 @@ func (s served) take(p *sharedPool, index uint32) {
 }
 
 // refute forgets the lease of a session that has to end, but not that.
-func (s served) refute(p *sharedPool, index uint32, session, owner string) {
+func (s served) refute(p *sharedPool, index uint32, session string, why refuted) {
 	s.drop(p, index, session)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refuted[refutation{indexOf{p, index}, session}] = owner
+	s.refuted[refutation{indexOf{p, index}, session}] = why
+}
+
+// preempted tells whether a session has to end for another of its owner.
+func (s served) preempted(p *sharedPool, index uint32, session string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refuted[refutation{indexOf{p, index}, session}].preempted
 }
 
 // refutes tells whether a session has to end that has not.

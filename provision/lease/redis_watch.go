@@ -166,10 +166,13 @@ func (r *Redis) assertSome(ctx context.Context, p *sharedPool, indices []uint32)
 	if err != nil {
 		return err
 	}
+	if err := r.unclaim(ctx, a.rest[len(of):]); err != nil {
+		return err
+	}
 	var gone []Holder
 	for i, index := range of {
-		if a.text(i) == "" {
-			r.lose(p, index, tenures[i])
+		if notHeld(a.text(i)) {
+			r.lose(p, index, tenures[i], a.text(i) == resultPreempted)
 			continue
 		}
 		r.metrics.asserted.Inc()
@@ -180,21 +183,21 @@ func (r *Redis) assertSome(ctx context.Context, p *sharedPool, indices []uint32)
 	return r.Release(ctx, gone...) // ended or replaced just now
 }
 
-// assert asserts one lease as it is in t, in its owner's turn, and tells whether it is this node's.
-func (r *Redis) assert(ctx context.Context, p *sharedPool, index uint32, t tenure) (bool, error) {
+// assert asserts one lease as it is in t, in its owner's turn, and gives what assert.lua says of it.
+func (r *Redis) assert(ctx context.Context, p *sharedPool, index uint32, t tenure) (string, error) {
 	epoch, ok, err := r.claimNow(ctx, p, index, t)
 	if !ok || err != nil {
-		return false, err
+		return resultLost, err
 	}
 	t.claimed = epoch
 	a, err := r.run(ctx, scriptAssert, p, assertion(index, t)...)
-	if err != nil || a.text(0) == "" {
-		return false, err
+	if err != nil || notHeld(a.text(0)) {
+		return a.text(0), err
 	}
 	r.metrics.asserted.Inc()
 	t.epoch = a.epoch
 	r.served.change(p, index, t.session, func(kept *tenure) { *kept = t })
-	return true, nil
+	return a.text(0), r.unclaim(ctx, a.rest[1:])
 }
 
 // claimAgain claims the foreign prefix of a lease again, if it has one, in its owner's turn. false: it is another's, the lease is
@@ -223,7 +226,7 @@ func (r *Redis) claimNow(ctx context.Context, p *sharedPool, index uint32, t ten
 	}
 	epoch, _, err = r.claim(ctx, p, t.request(p), t)
 	if errors.Is(err, ErrTaken) {
-		r.lose(p, index, t)
+		r.lose(p, index, t, false)
 		return "", false, nil
 	}
 	if err != nil {
@@ -232,18 +235,18 @@ func (r *Redis) claimNow(ctx context.Context, p *sharedPool, index uint32, t ten
 	if r.served.change(p, index, t.session, func(t *tenure) { t.claimed = epoch }) {
 		return epoch, true, nil
 	}
-	if now, ok := r.served.get(p, index); !ok || now.owner != t.owner || now.foreign != t.foreign { // it ended just now, and its claim before this one
-		err = r.unclaim(ctx, p, []any{t.owner, t.session, t.foreign.String()})
+	if !r.claims(p, t.owner, t.session, t.foreign) { // it ended just now, and its claim before this one
+		err = r.unclaim(ctx, []any{t.session, t.foreign.String()})
 	}
 	return epoch, true, err
 }
 
-// lose forgets a lease that is rightly another's.
-func (r *Redis) lose(p *sharedPool, index uint32, t tenure) {
+// lose forgets a lease that is rightly another's: a later session's of its owner, or not.
+func (r *Redis) lose(p *sharedPool, index uint32, t tenure, preempted bool) {
 	r.metrics.refuted.Inc()
 	r.options.Logger.Warn().Str("pool", p.Name).Uint32("index", index).Str("owner", t.owner).Str("session", t.session).
 		Msg("a lease that was served here is another's since Redis failed over")
-	r.served.refute(p, index, t.session, t.owner)
+	r.served.refute(p, index, t.session, refuted{t.owner, preempted})
 	r.refute()
 }
 

@@ -2,7 +2,7 @@
 --
 -- assert: a node says of leases that it serves them, after an epoch began.
 -- ARGV: of each: user, session, node, index, since, milliseconds left, foreign prefix, forget, data
--- OK, then of each: "1", or "" if somebody else has it rightly | NOPOOL
+-- OK, then of each: "1", or what lost says if somebody else has it rightly; then dropped... | NOPOOL
 if pool.size == 0 then return reply('NOPOOL') end
 
 -- yields tells whether an entry has to give way to what the node says of it.
@@ -34,7 +34,7 @@ for i = 5, #ARGV, 9 do
   if held(e) and e.user == user and e.session == session and e.epoch == pool.epoch then
     out[#out + 1] = '1' -- confirmed already, perhaps with newer data
   elseif index >= pool.size or not yields(e, user, session, since) or elsewhere(user, index, since) then
-    out[#out + 1] = ''
+    out[#out + 1] = lost(session, user)
   else
     local current, reserved = owned(user)
     local cur, res = current and entry(current), reserved and entry(reserved)
@@ -49,4 +49,5 @@ for i = 5, #ARGV, 9 do
     out[#out + 1] = '1'
   end
 end
+for _, v in ipairs(dropped) do out[#out + 1] = v end
 return reply('OK', unpack(out))

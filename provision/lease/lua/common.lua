@@ -206,12 +206,13 @@ local function save(before, e)
   end
 end
 
--- dropped collects the foreign prefixes that leases gave up: user, session, prefix. The caller gives back the claims. kept
--- is the user and prefix that go on together, with another lease.
+-- dropped collects the foreign prefixes that sessions gave up: session, prefix. The caller gives back the claims. Not that of a session
+-- which is owed something: its node may be cut off and serve it, and releases it at last. kept is the session and prefix that go
+-- on together, with another lease.
 local dropped, kept = {}, {}
 local function drop(e)
-  if held(e) and e.foreign and not (e.user == kept.user and e.foreign == kept.foreign) then
-    for _, v in ipairs({e.user, e.session, e.foreign}) do dropped[#dropped + 1] = v end
+  if held(e) and e.foreign and not e.owed and not (e.session == kept.session and e.foreign == kept.foreign) then
+    dropped[#dropped + 1], dropped[#dropped + 2] = e.session, e.foreign
   end
 end
 
@@ -221,7 +222,7 @@ end
 local OWED = {'index', 'user', 'taker', 'node', 'since', 'ended', 'foreign', 'data'}
 local function owe(e, taker, node)
   if not held(e) or e.node == node then return end
-  e.busy = math.max(e.busy, e.expires)
+  e.busy, e.owed = math.max(e.busy, e.expires), true
   local key = K .. 'owed:' .. e.session
   redis.call('ZADD', K .. 'owed', now, e.session)
   redis.call('HSET', key, 'index', e.index, 'user', e.user, 'taker', taker, 'node', e.node, 'since', e.since,
@@ -279,6 +280,13 @@ local function holder(user, one, other)
     local e = entry(i)
     if held(e) and e.expires > now and e.session ~= one and e.session ~= other then return e end
   end
+end
+
+-- lost tells of a session that does not hold its lease: whether it gave way to another of its user.
+local function lost(session, user)
+  local owed = redis.call('HMGET', K .. 'owed:' .. session, 'user', 'taker')
+  local preempted = owed[1] and owed[1] == owed[2] or not owed[1] and user ~= '' and holder(user, session)
+  return preempted and 'PREEMPTED' or 'LOST'
 end
 
 -- listed is an entry as list.lua tells of it.

@@ -6,14 +6,6 @@
 if pool.size == 0 then return reply('NOPOOL') end
 local ttl, out = tonumber(ARGV[5]), {}
 local expires = now + ttl
-
--- preempted tells whether a session that does not hold its lease gave way to another of its user.
-local function preempted(session, user)
-  local owed = redis.call('HMGET', K .. 'owed:' .. session, 'user', 'taker')
-  if owed[1] then return owed[1] == owed[2] end
-  return user ~= '' and holder(user, session) ~= nil
-end
-
 for i = 6, #ARGV, 5 do
   local index, session = ARGV[i], ARGV[i + 1]
   local key = K .. 'lease:' .. index
@@ -23,7 +15,7 @@ for i = 6, #ARGV, 5 do
     if ARGV[i + 3] == '1' and redis.call('EXISTS', K .. 'owed:' .. session) == 1 then
       redis.call('HSET', K .. 'owed:' .. session, 'data', ARGV[i + 4])
     end
-    out[#out + 1] = preempted(session, ARGV[i + 2]) and 'PREEMPTED' or 'LOST'
+    out[#out + 1] = lost(session, ARGV[i + 2])
   else
     redis.call('HSET', key, 'expires', expires, 'epoch', pool.epoch)
     if ARGV[i + 3] == '1' then redis.call('HSET', key, 'data', ARGV[i + 4]) end
