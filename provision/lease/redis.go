@@ -56,8 +56,13 @@ type RedisOptions struct {
 // a node. Nor are tunnels that go on in the kernel without a daemon: nobody there knows when their leases end. One that is
 // started knows, also while Redis is away, by a copy of what the last one served (RedisOptions.Copy).
 //
-// While Redis does not answer, leases this node serves live on until half a quarantine past their end: nobody can have
-// their index before, also if their owners have moved to another node and left it again, which this one may not have heard.
+// Each session claims its foreign prefix for itself, before it has a lease, in a place where the claims of all pools lie together. No two
+// of different owners overlap, and one lasts until its own node releases it, or its time is over: what other sessions of the owner
+// claim, or give up, at other nodes or too late, does not matter to it.
+//
+// While Redis does not answer, leases this node serves live on until half a quarantine past their end, those with a foreign prefix not
+// as long: nobody can have their index or prefix before, also if their owners have moved to another node and left it again, which this
+// one may not have heard.
 // Their owners may take them over with a new session (Acquire); nobody else gets anything.
 type Redis struct {
 	conn    *redis.Conn

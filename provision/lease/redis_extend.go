@@ -135,6 +135,9 @@ func extension(h Holder) []any {
 // regain asserts a lease that Redis has not confirmed since an epoch began, as it is, and extends it, also if watch was faster with the
 // former. It gives what is said of it then, or before if there is nothing to assert.
 func (r *Redis) regain(ctx context.Context, p *sharedPool, h Holder, began time.Time, ttl time.Duration, before string) (string, error) {
+	if result := r.served.refutedBy(p, h.Index, h.Session); result != "" { // not, what an older one's lease says that a failover brought back
+		return result, nil
+	}
 	t, ok := r.served.get(p, h.Index)
 	if !ok || t.session != h.Session || !r.deadline(t).After(began) {
 		return before, nil
@@ -221,7 +224,7 @@ func (r *Redis) over(holders []Holder) (out []Lost) {
 			continue
 		}
 		if t, ok := r.served.get(p, h.Index); !ok || t.session != h.Session || !r.deadline(t).After(now) {
-			out = append(out, Lost{Holder: h, Preempted: r.served.preempted(p, h.Index, h.Session)})
+			out = append(out, Lost{Holder: h, Preempted: r.served.refutedBy(p, h.Index, h.Session) == resultPreempted})
 		}
 	}
 	return out

@@ -28,11 +28,8 @@ type refutation struct {
 	session string
 }
 
-// refuted is whose such a lease was, and whether it is another session's of his.
-type refuted struct {
-	owner     string
-	preempted bool
-}
+// refuted is whose such a lease was, and what the script has said of it.
+type refuted struct{ owner, result string }
 
 type indexOf struct {
 	pool  *sharedPool
@@ -122,11 +119,11 @@ func (s served) refute(p *sharedPool, index uint32, session string, why refuted)
 	s.refuted[refutation{indexOf{p, index}, session}] = why
 }
 
-// preempted tells whether a session has to end for another of its owner.
-func (s served) preempted(p *sharedPool, index uint32, session string) bool {
+// refutedBy is what a script has said of the lease of a session that has to end, "" if it has not.
+func (s served) refutedBy(p *sharedPool, index uint32, session string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.refuted[refutation{indexOf{p, index}, session}].preempted
+	return s.refuted[refutation{indexOf{p, index}, session}].result
 }
 
 // refutes tells whether a session has to end that has not.

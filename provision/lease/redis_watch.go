@@ -172,7 +172,7 @@ func (r *Redis) assertSome(ctx context.Context, p *sharedPool, indices []uint32)
 	var gone []Holder
 	for i, index := range of {
 		if notHeld(a.text(i)) {
-			r.lose(p, index, tenures[i], a.text(i) == resultPreempted)
+			r.lose(p, index, tenures[i], a.text(i))
 			continue
 		}
 		r.metrics.asserted.Inc()
@@ -226,7 +226,7 @@ func (r *Redis) claimNow(ctx context.Context, p *sharedPool, index uint32, t ten
 	}
 	epoch, _, err = r.claim(ctx, p, t.request(p), t)
 	if errors.Is(err, ErrTaken) {
-		r.lose(p, index, t, false)
+		r.lose(p, index, t, resultLost)
 		return "", false, nil
 	}
 	if err != nil {
@@ -241,12 +241,12 @@ func (r *Redis) claimNow(ctx context.Context, p *sharedPool, index uint32, t ten
 	return epoch, true, err
 }
 
-// lose forgets a lease that is rightly another's: a later session's of its owner, or not.
-func (r *Redis) lose(p *sharedPool, index uint32, t tenure, preempted bool) {
+// lose forgets a lease that is rightly another's, as a script has said.
+func (r *Redis) lose(p *sharedPool, index uint32, t tenure, result string) {
 	r.metrics.refuted.Inc()
 	r.options.Logger.Warn().Str("pool", p.Name).Uint32("index", index).Str("owner", t.owner).Str("session", t.session).
 		Msg("a lease that was served here is another's since Redis failed over")
-	r.served.refute(p, index, t.session, refuted{t.owner, preempted})
+	r.served.refute(p, index, t.session, refuted{t.owner, result})
 	r.refute()
 }
 

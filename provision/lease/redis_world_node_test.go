@@ -44,8 +44,9 @@ type tunnel struct {
 	owner   string
 	foreign netip.Prefix
 	end     time.Time
-	events  int // what had happened to Redis, and
-	tries   int // what the owner had tried, when the lease was confirmed
+	events  int  // what had happened to Redis, and
+	tries   int  // what the owner had tried, when the lease was confirmed
+	twin    bool // of a session begun in the same millisecond, which stays if a failover loses this one
 }
 
 // start begins a new daemon: it knows nothing but what Redis tells it or, if Redis is away, what the last one has noted. Its
@@ -209,6 +210,8 @@ func (n *worldNode) accept(req Request, l Lease, events int) {
 	if w.now.Add(w.skew).Before(w.behind) || here.epoch == "" && w.skew >= 0 { // the node's clock, not ahead of Redis's, says when it began
 		t.tries = -1 // his older sessions seem to be the later ones
 	}
+	t.twin = w.now.Sub(w.began[key]) < time.Millisecond
+	w.began[key] = w.now
 	if w.now.Sub(w.alone[key]) < 10*time.Millisecond { // a session begun without Redis seems to be later by as little as that
 		t.tries = -1
 	}
@@ -320,24 +323,11 @@ func (n *worldNode) lost(l Lost) {
 	switch untroubled := t.events == w.events && t.end.After(w.now); {
 	case alone && untroubled:
 		w.wrong = fmt.Sprintf("%s lost %s index %d of %s for no reason", n.name, l.Pool, l.Index, t.owner)
-	case alone && l.Preempted && !w.rivalled(n, l.Pool, t.owner):
+	case alone && l.Preempted && !t.twin:
 		w.wrong = fmt.Sprintf("%s lost %s index %d of %s to a login, and there was none", n.name, l.Pool, l.Index, t.owner)
 	case untroubled && t.tries >= 0 && !l.Preempted:
 		w.wrong = fmt.Sprintf("%s lost %s index %d of %s, and is not told that there was another login", n.name, l.Pool, l.Index, t.owner)
 	}
-}
-
-// rivalled tells whether an owner has a tunnel at another node: of two logins in the same millisecond, of which the later one was lost
-// with a failover, the earlier one stays.
-func (w *world) rivalled(n *worldNode, pool, owner string) bool {
-	for _, o := range w.nodes {
-		for k, t := range o.tunnels {
-			if o != n && k.pool == pool && t.owner == owner {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // beginLook is what the store does beside.

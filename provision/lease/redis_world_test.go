@@ -55,6 +55,7 @@ type world struct {
 	lastOne time.Time            // and when the last was
 	tries   map[string]int       // by pool and owner
 	alone   map[string]time.Time // when a session was last begun without Redis, by pool and owner
+	began   map[string]time.Time // the same of any session
 	yields  map[string]int       // logins under way that yield to others, by pool and owner
 	idle    time.Duration        // that nobody has looked
 	behind  time.Time            // Redis's clock was there before it was set back
@@ -76,7 +77,7 @@ func newWorld(t *testing.T, server *redistest.Server, options redis.Options, see
 	w := &world{
 		T: t, Rand: rand.New(rand.NewPCG(seed, 1)), server: server, options: options, admin: server.Client(),
 		now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), yielded: make(chan struct{}),
-		tries: make(map[string]int), alone: make(map[string]time.Time), yields: make(map[string]int), kept: make(map[uint32]string),
+		tries: make(map[string]int), alone: make(map[string]time.Time), began: make(map[string]time.Time), yields: make(map[string]int), kept: make(map[uint32]string),
 	}
 	t.Cleanup(func() { // ops that a failure has left
 		for _, o := range w.ops {

@@ -15,7 +15,7 @@ func (b *bucket) set(rate uint64) {
 	}
 }
 
-// charge is charge of bpf/core.h once more: whether octets are within the rate and datapath.Burst. now is in ns of
+// charge is charge of bpf/count.h once more: whether octets are within the rate and datapath.Burst. now is in ns of
 // CLOCK_MONOTONIC.
 func (b *bucket) charge(now, octets uint64) bool {
 	const second = 1e9
