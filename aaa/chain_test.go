@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -120,6 +121,11 @@ func TestAccountants(t *testing.T) {
 		if line[key] != want {
 			t.Errorf("%s: %v, want %v", key, line[key], want)
 		}
+	}
+	out.Reset()
+	_ = aaa.LogAccountant{Logger: zerolog.New(&out)}.Account(t.Context(), aaa.Record{Status: aaa.StatusOn, Time: time.Unix(1000, 0)})
+	if got := out.String(); !strings.Contains(got, "Accounting-On") || strings.Contains(got, "client") {
+		t.Errorf("of no session: %s", got)
 	}
 }
 
