@@ -168,6 +168,8 @@ func (n *worldNode) login(req Request) {
 		l, err := n.store.Acquire(w.Context(), req)
 		if req.Yield {
 			w.yields[key]--
+		}
+		if req.Yield || req.Foreign.IsValid() { // these take several commands: another login may have come between
 			yields = yields || w.tries[key] != tries
 		}
 		if o.dead {
