@@ -119,7 +119,9 @@ func (w *walker) holders() []lease.Holder {
 		if w.rand.IntN(3) == 0 {
 			h.Data = []byte(fmt.Sprint("extended ", w.rand.Uint32()))
 		}
-		out = append(out, h)
+		if !slices.ContainsFunc(out, func(o lease.Holder) bool { return sameHolder(o, h) }) { // what another one's end is moved to would change the reason
+			out = append(out, h)
+		}
 	}
 	return out
 }
