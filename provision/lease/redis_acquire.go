@@ -249,10 +249,10 @@ func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, t tenure)
 	if err != nil {
 		return "", nil, fmt.Errorf("foreign prefix %v: %w", req.Foreign, err)
 	}
-	for over := range slices.Chunk(a.rest, 3) {
+	for over := range slices.Chunk(a.rest, 4) {
 		o := answer{rest: over}
 		if other := r.byName[o.text(0)]; other != nil {
-			if _, err := r.run(ctx, scriptYield, other, o.text(1), o.text(2), req.Node, req.Owner); err != nil {
+			if _, err := r.run(ctx, scriptYield, other, o.text(1), o.text(2), o.text(3), req.Node, req.Owner); err != nil {
 				return "", nil, err
 			}
 		}

@@ -179,6 +179,16 @@ func testDisplacedElsewhere(t *testing.T, open Open) {
 		t.Errorf("another has its prefix: %+v", got)
 	}
 	s.release(b)
+	// What a session had before a reservation took its lease is not what its next one has.
+	d := s.acquire(ask("d", foreign("2001:db8:f001::/48")))
+	s.Advance(TTL + Quarantine)
+	s.reserve(d.Index, "e", true)
+	d = s.acquire(ask("d"))
+	s.Advance(TTL)
+	s.acquire(ask("f", foreign("2001:db8:f001::/48")))
+	if got := s.find(d.Index); got.State != lease.Active || got.Session != d.Session {
+		t.Errorf("another has the prefix it had once, and its lease is %+v", got)
+	}
 	for i := range 300 { // more than a page
 		s.acquire(ask(fmt.Sprint("many", i)))
 		s.acquire(ask(fmt.Sprint("many", i), session("taker"), node("node2")))

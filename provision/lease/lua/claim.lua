@@ -5,7 +5,7 @@
 -- never has a lease, is in the way of none of his others.
 -- ARGV: pool, user, session, ttl, prefix, range of its upper 64 bits in hex "first-last", "1" if the session has it already, node, a
 -- name of this claim alone
--- OK, then of each claim that gave way: pool user session | TAKEN | GRACE | NOPOOL
+-- OK, then of each claim that gave way: pool user session prefix | TAKEN | GRACE | NOPOOL
 local MOST = 64 -- claims looked at
 if pool.size == 0 then return reply('NOPOOL') end
 local of, user, session, prefix, range, his = ARGV[5], ARGV[6], ARGV[7], ARGV[9], ARGV[10], ARGV[11] == '1'
@@ -46,7 +46,7 @@ for _, c in ipairs(over) do
   redis.call('ZREM', K .. 'ranges', c.member)
   redis.call('DEL', c.key)
   if c.pool and (c.pool ~= of or c.user ~= user) then
-    for _, v in ipairs({c.pool, c.user, c.session}) do out[#out + 1] = v end
+    for _, v in ipairs({c.pool, c.user, c.session, c.prefix}) do out[#out + 1] = v end
   end
 end
 redis.call('ZADD', K .. 'nodes', now, ARGV[12]) -- see hold

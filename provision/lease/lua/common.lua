@@ -218,7 +218,8 @@ end
 
 -- owe keeps what a session has left whose lease goes to one of another node: its own may be down just now, and owes its
 -- end. It may as well be cut off, and serve the index until half a quarantine past the end it knows of: until that the index is
--- busy, and rests from then on. taker is the user of that one. forgive ends what is owed.
+-- busy, and rests from then on. taker is the user of that one. forgive ends what is owed;
+-- foreign is the prefix that the session goes on with, nil: none.
 local OWED = {'index', 'user', 'taker', 'node', 'since', 'ended', 'foreign', 'data'}
 local function owe(e, taker, node)
   if not held(e) or e.node == node then return end
@@ -230,7 +231,9 @@ local function owe(e, taker, node)
   if e.foreign then redis.call('HSET', key, 'foreign', e.foreign) end
 end
 
-local function forgive(session)
+local function forgive(session, foreign)
+  local had = redis.call('HGET', K .. 'owed:' .. session, 'foreign')
+  if had and had ~= foreign then dropped[#dropped + 1], dropped[#dropped + 2] = session, had end
   if redis.call('ZREM', K .. 'owed', session) == 1 then redis.call('DEL', K .. 'owed:' .. session) end
 end
 
@@ -268,7 +271,7 @@ local function hold(e, want)
   if e.user ~= want.user then after.reserved = nil end
   if e.session ~= want.session then owe(e, want.user, want.node) end
   after.busy = e.busy
-  forgive(want.session)
+  forgive(want.session, want.foreign)
   drop(e)
   save(e, after)
 end

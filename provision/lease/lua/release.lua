@@ -7,8 +7,6 @@ if pool.size == 0 then return reply('NOPOOL') end
 for i = 5, #ARGV, 2 do
   local e = entry(ARGV[i])
   if held(e) and e.session == ARGV[i + 1] then finish(e, now) end
-  local foreign = redis.call('HGET', K .. 'owed:' .. ARGV[i + 1], 'foreign')
-  if foreign then dropped[#dropped + 1], dropped[#dropped + 2] = ARGV[i + 1], foreign end
   forgive(ARGV[i + 1])
 end
 return reply('OK', unpack(dropped))
