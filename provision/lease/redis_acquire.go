@@ -261,7 +261,7 @@ func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, t tenure)
 		if r.claims(p, req.Owner, req.Session, req.Foreign) { // what it had before
 			return nil
 		}
-		_, err := r.run(ctx, scriptUnclaim, r.foreign, req.Session, req.Foreign.String(), name)
+		_, err := r.run(ctx, scriptUnclaim, r.foreign, req.Owner, req.Session, req.Foreign.String(), name)
 		return err
 	}, nil
 }
@@ -272,13 +272,13 @@ func (r *Redis) claims(p *sharedPool, owner, session string, prefix netip.Prefix
 	return ok && t.session == session && t.foreign == prefix
 }
 
-// unclaim gives back claims: session and prefix of each.
+// unclaim gives back claims: owner, session and prefix of each.
 func (r *Redis) unclaim(ctx context.Context, dropped []any) error {
 	if len(dropped) == 0 {
 		return nil
 	}
 	var args []any
-	for d := range slices.Chunk(dropped, 2) {
+	for d := range slices.Chunk(dropped, 3) {
 		args = append(append(args, d...), "")
 	}
 	_, err := r.run(ctx, scriptUnclaim, r.foreign, args...)

@@ -236,7 +236,7 @@ func (r *Redis) claimNow(ctx context.Context, p *sharedPool, index uint32, t ten
 		return epoch, true, nil
 	}
 	if !r.claims(p, t.owner, t.session, t.foreign) { // it ended just now, and its claim before this one
-		err = r.unclaim(ctx, []any{t.session, t.foreign.String()})
+		err = r.unclaim(ctx, []any{t.owner, t.session, t.foreign.String()})
 	}
 	return epoch, true, err
 }

@@ -206,20 +206,24 @@ local function save(before, e)
   end
 end
 
--- dropped collects the foreign prefixes that sessions gave up: session, prefix. The caller gives back the claims. Not that of a session
+-- dropped collects the foreign prefixes that sessions gave up: user, session, prefix. The caller gives back the claims. Not that of a session
 -- which is owed something: its node may be cut off and serve it, and releases it at last. kept is the session and prefix that go
 -- on together, with another lease.
 local dropped, kept = {}, {}
+local function give(user, session, foreign)
+  for _, v in ipairs({user, session, foreign}) do dropped[#dropped + 1] = v end
+end
+
 local function drop(e)
   if held(e) and e.foreign and not e.owed and not (e.session == kept.session and e.foreign == kept.foreign) then
-    dropped[#dropped + 1], dropped[#dropped + 2] = e.session, e.foreign
+    give(e.user, e.session, e.foreign)
   end
 end
 
 -- owe keeps what a session has left whose lease goes to one of another node: its own may be down just now, and owes its
 -- end. It may as well be cut off, and serve the index until half a quarantine past the end it knows of: until that the index is
--- busy, and rests from then on. taker is the user of that one. forgive ends what is owed;
--- foreign is the prefix that the session goes on with, nil: none.
+-- busy, and rests from then on. taker is the user of that one. forgive ends what is owed; foreign is the prefix that the session goes
+-- on with, nil: none.
 local OWED = {'index', 'user', 'taker', 'node', 'since', 'ended', 'foreign', 'data'}
 local function owe(e, taker, node)
   if not held(e) or e.node == node then return end
@@ -232,8 +236,8 @@ local function owe(e, taker, node)
 end
 
 local function forgive(session, foreign)
-  local had = redis.call('HGET', K .. 'owed:' .. session, 'foreign')
-  if had and had ~= foreign then dropped[#dropped + 1], dropped[#dropped + 2] = session, had end
+  local had = redis.call('HMGET', K .. 'owed:' .. session, 'user', 'foreign')
+  if had[2] and had[2] ~= foreign then give(had[1], session, had[2]) end
   if redis.call('ZREM', K .. 'owed', session) == 1 then redis.call('DEL', K .. 'owed:' .. session) end
 end
 

@@ -1,15 +1,15 @@
 -- SPDX-License-Identifier: GPL-2.0-or-later
 --
 -- unclaim: gives the claims of sessions to foreign prefixes back.
--- ARGV: of each: session, prefix, the name of the claim, or "" for whichever: what takes one claim back may come late, when the session
+-- ARGV: of each: user, session, prefix, the name of the claim, or "" for whichever: what takes one claim back may come late, when the session
 -- has made another
 -- OK | NOPOOL
 if pool.size == 0 then return reply('NOPOOL') end
-for i = 5, #ARGV, 3 do
-  local session, prefix, name = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+for i = 5, #ARGV, 4 do
+  local user, session, prefix, name = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local key = K .. 'claim:' .. prefix .. ':' .. session
-  local v = redis.call('HMGET', key, 'range', 'claim')
-  if v[1] and (name == '' or v[2] == name) then
+  local v = redis.call('HMGET', key, 'range', 'claim', 'user')
+  if v[3] == user and (name == '' or v[2] == name) then
     redis.call('ZREM', K .. 'ranges', v[1] .. ' ' .. prefix .. ' ' .. session)
     redis.call('DEL', key)
   end
