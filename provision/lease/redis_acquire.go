@@ -161,7 +161,7 @@ func (r *Redis) take(ctx context.Context, p *sharedPool, req Request, claimed st
 	r.served.put(p, index, t)
 	l := t.lease(p.Pool, index)
 	l.Expires = a.time(2)
-	return l, r.unclaim(ctx, a.rest[3:])
+	return l, r.unclaim(ctx, p, a.rest[3:])
 }
 
 // lease is how the world sees a tenure.
@@ -222,7 +222,7 @@ func (r *Redis) Reserve(ctx context.Context, pool string, index uint32, owner st
 	if err != nil {
 		return fmt.Errorf("pool %q index %d for %q: %w", pool, index, owner, err)
 	}
-	return r.unclaim(ctx, a.rest)
+	return r.unclaim(ctx, p, a.rest)
 }
 
 // plain are the pools by themselves.
@@ -261,7 +261,7 @@ func (r *Redis) claim(ctx context.Context, p *sharedPool, req Request, t tenure)
 		if r.claims(p, req.Owner, req.Session, req.Foreign) { // what it had before
 			return nil
 		}
-		_, err := r.run(ctx, scriptUnclaim, r.foreign, req.Owner, req.Session, req.Foreign.String(), name)
+		_, err := r.run(ctx, scriptUnclaim, r.foreign, p.Name, req.Owner, req.Session, req.Foreign.String(), name)
 		return err
 	}, nil
 }
@@ -272,14 +272,14 @@ func (r *Redis) claims(p *sharedPool, owner, session string, prefix netip.Prefix
 	return ok && t.session == session && t.foreign == prefix
 }
 
-// unclaim gives back claims: owner, session and prefix of each.
-func (r *Redis) unclaim(ctx context.Context, dropped []any) error {
+// unclaim gives back claims of a pool: owner, session and prefix of each.
+func (r *Redis) unclaim(ctx context.Context, p *sharedPool, dropped []any) error {
 	if len(dropped) == 0 {
 		return nil
 	}
 	var args []any
 	for d := range slices.Chunk(dropped, 3) {
-		args = append(append(args, d...), "")
+		args = append(append(append(args, p.Name), d...), "")
 	}
 	_, err := r.run(ctx, scriptUnclaim, r.foreign, args...)
 	return err

@@ -272,7 +272,7 @@ func (r *Redis) releaseNow(ctx context.Context, p *sharedPool, holders []Holder)
 	for _, h := range holders {
 		r.served.drop(p, h.Index, h.Session)
 	}
-	return r.unclaim(ctx, a.rest)
+	return r.unclaim(ctx, p, a.rest)
 }
 
 // claimants are the owners of those leases that are served here and have foreign prefixes.

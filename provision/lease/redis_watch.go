@@ -166,7 +166,7 @@ func (r *Redis) assertSome(ctx context.Context, p *sharedPool, indices []uint32)
 	if err != nil {
 		return err
 	}
-	if err := r.unclaim(ctx, a.rest[len(of):]); err != nil {
+	if err := r.unclaim(ctx, p, a.rest[len(of):]); err != nil {
 		return err
 	}
 	var gone []Holder
@@ -197,7 +197,7 @@ func (r *Redis) assert(ctx context.Context, p *sharedPool, index uint32, t tenur
 	r.metrics.asserted.Inc()
 	t.epoch = a.epoch
 	r.served.change(p, index, t.session, func(kept *tenure) { *kept = t })
-	return a.text(0), r.unclaim(ctx, a.rest[1:])
+	return a.text(0), r.unclaim(ctx, p, a.rest[1:])
 }
 
 // claimAgain claims the foreign prefix of a lease again, if it has one, in its owner's turn. false: it is another's, the lease is
@@ -236,7 +236,7 @@ func (r *Redis) claimNow(ctx context.Context, p *sharedPool, index uint32, t ten
 		return epoch, true, nil
 	}
 	if !r.claims(p, t.owner, t.session, t.foreign) { // it ended just now, and its claim before this one
-		err = r.unclaim(ctx, []any{t.owner, t.session, t.foreign.String()})
+		err = r.unclaim(ctx, p, []any{t.owner, t.session, t.foreign.String()})
 	}
 	return epoch, true, err
 }
