@@ -23,10 +23,14 @@ type LogAccountant struct {
 
 // Account implements Accountant. It never fails: what becomes of a log line is not known here.
 func (l LogAccountant) Account(_ context.Context, r Record) error {
-	e := l.Logger.Info().Str("status", r.Status.String()).Time("event", r.Time)
-	if r.Status != StatusOn && r.Status != StatusOff {
-		e = e.Str("session", r.Session).Str("user", r.Subscriber.Name).Uint32("tunnel", r.TunnelID).Str("encap", r.Encap).
-			Stringer("client", r.Client).Stringer("endpoint", r.Endpoint)
+	e := l.Logger.Info().Str("status", r.Status.String())
+	session := r.Status != StatusOn && r.Status != StatusOff
+	if session {
+		e = e.Str("session", r.Session).Str("user", r.Subscriber.Name)
+	}
+	e = e.Time("event", r.Time)
+	if session {
+		e = e.Uint32("tunnel", r.TunnelID).Str("encap", r.Encap).Stringer("client", r.Client).Stringer("endpoint", r.Endpoint)
 	}
 	if r.Prefix.IsValid() {
 		e = e.Stringer("prefix", r.Prefix)
