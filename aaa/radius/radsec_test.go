@@ -100,7 +100,7 @@ func TestRadSecTrust(t *testing.T) {
 			t.Parallel() // each asks again till its time is over, which a busy server needs
 			c := radsec(t, server)
 			test.spoil(c)
-			_, a := overTLS(t, server, c, 8*time.Second)
+			_, a := overTLS(t, server, c, 15*time.Second)
 			_, err := a.Authenticate(context.Background(), aaatest.Login(aaa.MechanismPlain, "alice", realm, "wonderland"))
 			if !errors.Is(err, aaa.ErrUnavailable) || strings.Contains(err.Error(), "wonderland") || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %q", err, test.want)
