@@ -42,7 +42,7 @@ const (
 	Active    State = iota + 1 // held by Session until Expires
 	Idle                       // in quarantine until Expires, then free for anybody; its owner gets it back any time before that
 	Reserved                   // kept for Owner for ever, no session holds it now
-	Displaced                  // no lease: what Session has left that lost it to one of another node, at Expires
+	Displaced                  // no lease: what Session has left that lost it to one of another node or to a reservation, at Expires
 )
 
 // Store keeps the leases of a set of pools. All calls are atomic and durable: when one returns without error, its
